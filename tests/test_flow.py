@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DATA = {"rows": ["x" * 10] * 70}
 MOST = {
-    "save_checkpoint": (55, 13, 9),
+    "save_checkpoint": (32, 13, 7),
     "load_checkpoint": (13, 8, 6),
     "has_checkpoint": (6, 5, 4),
     "save_checkpoint after a change": (95, 18, 12),

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Mapping
+from logging import INFO
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 import filelock  # noqa: F401  # what takes the locks of a directory: loaded now, and not in the middle of a first save
@@ -321,7 +322,8 @@ class CheckpointManager:
         return self._saved(save.update(self._store, stage, function, metadata))
 
     def _saved(self, version: Version) -> Version:
-        _LOG.info("Checkpoint saved: %s (version %d)", version.stage, version.number)
+        if _LOG.isEnabledFor(INFO):
+            _LOG.info("Checkpoint saved: %s (version %d)", version.stage, version.number)
         return version
 
     # Reading

@@ -76,7 +76,7 @@ def test_a_note_of_a_folder_hides_no_newer_version(
 ) -> None:
     """A process goes on from what another one of this user has noted of a folder. The head and the times are put back."""
     monkeypatch.setattr(folder_note, "LONG_BYTES", 0)
-    monkeypatch.setattr(history, "_LONG", 0)
+    monkeypatch.setattr(history, "LONG", 0)
     as_user("owner")
     for number in (5, 6):
         opened().save_checkpoint("train", number)

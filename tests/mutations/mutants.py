@@ -65,8 +65,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "what a killed writer left is written over",
         "backends/local/backend.py",
-        "LocalBackend._append_small",
-        Decide("pending.newest(folder)[0] >= version", outcome=False),
+        "LocalBackend.append_next",
+        Decide("pending.newest(folder)[0] < version", outcome=True),
     ),
     Mutant(
         "a save that failed leaves its pending file",
@@ -220,7 +220,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a session believes what it has changed since",
         "backends/local/backend.py",
-        "LocalBackend._remember_append",
+        "LocalBackend.append_next",
         Delete("session.found = self._found[stage]"),
     ),
     Mutant(
@@ -237,7 +237,14 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("two make a keyring each", "backends/local/maintenance.py", "put_record", Decide("not first", outcome=True)),
     # Locks
-    Mutant("the lock is ignored", "backends/local/lock.py", "FileLock.__enter__", Decide("lock_descriptor", outcome=False)),
+    Mutant("the lock is ignored", "backends/local/lock.py", "FileLock._take", Decide("lock_descriptor", outcome=False)),
+    Mutant("a lock whose file was kept is ignored", "backends/local/lock.py", "FileLock.__enter__", Delete("fcntl.flock")),
+    Mutant(
+        "a lock whose file was kept counts though the file is gone",
+        "backends/local/lock.py",
+        "FileLock.__enter__",
+        Decide("named.st_ino == kept.status.st_ino", outcome=True),
+    ),
     Mutant(
         "a lock on a file that is gone counts",
         "backends/local/lock.py",
@@ -343,7 +350,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "what was encoded before a lock was waited for is only checked",
         "_operations/save.py",
-        "save",
+        "_append_after_look",
         Decide("draft.check is not None and draft.check.is_late()", False),
     ),
     Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
@@ -364,11 +371,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "an expected version may be older",
         "_operations/save.py",
-        "save",
+        "_append_after_look",
         Replace("tip.version != expected", "tip.version < expected"),
     ),
     Mutant(
-        "an expected version may be followed by another", "_operations/save.py", "save", Drop("exactly=expected is not None")
+        "an expected version may be followed by another",
+        "_operations/save.py",
+        "_append_after_look",
+        Drop("exactly=expected is not None"),
     ),
     Mutant(
         "a version stays under a number that was deleted meanwhile",
@@ -561,15 +571,27 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant(
         "a save goes on whatever has changed in the folder",
-        "backends/local/session.py",
-        "LocalSession.is_current",
-        Replace("self._appended[0] != stamp(self.status)", "False"),
+        "backends/local/backend.py",
+        "LocalBackend.session_after",
+        Replace("stamp(os.stat(session.path, follow_symlinks=False)) == appended[0]", "True"),
     ),
     Mutant(
         "a save goes on whatever was seen in a copy",
-        "_store/history.py",
-        "History.tip",
-        Replace("self._store.last_seen.recall_with_status(stage)[0] == (tip.version, tip.id)", "True"),
+        "_operations/save.py",
+        "_append_next",
+        Replace("store.last_seen.is_still(stage, tip.version, tip.id)", "True"),
+    ),
+    Mutant(
+        "a save goes on whatever has changed in the keyring",
+        "backends/local/backend.py",
+        "LocalBackend.session_after",
+        Replace("stamp(os.stat(self._keyring, follow_symlinks=False)) == keyring.stamp", "True"),
+    ),
+    Mutant(
+        "a save that goes on does not look at the keyring again",
+        "_operations/save.py",
+        "_append_next",
+        Decide("is not keyring.record", outcome=False),
     ),
     Mutant(
         "files are removed before that is written down", "_operations/delete.py", "drop", Swap("record(store, stage, versions")

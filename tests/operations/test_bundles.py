@@ -786,8 +786,12 @@ def test_killed_beyond_a_gap_no_process_takes_an_older_version_for_the_newest(
     program = (
         "import os, signal, sys\n"
         "from checkpoint_manager import CheckpointManager\n"
-        "from checkpoint_manager.backends.local import LocalBackend\n"
-        "LocalBackend._put_head = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "rename = os.rename\n"
+        "def killed(name, other, **folders):\n"
+        "    if other.endswith('train.checkpoint'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    rename(name, other, **folders)\n"
+        "os.rename = killed\n"
         "cm = CheckpointManager(sys.argv[1], key=bytes(32))\n"
         "cm.import_bundle(sys.argv[2], key=bytes(range(64, 96)))\n"
     )

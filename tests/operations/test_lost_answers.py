@@ -51,6 +51,9 @@ def losing(kind: type[Any]) -> type[Any]:
             self.answers.rival()
             raise UnknownOutcomeError from TimeoutError("no answer within 5 s")
 
+        def session_after(self, *_: object) -> None:
+            """Be a backend that can't tell: each save goes by ``append``."""
+
         def open(self, stage: str, version: int, *, session: Session | None = None) -> Any:
             if self.unreadable:
                 raise StorageError("the connection is gone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import shutil
@@ -418,8 +419,9 @@ def counted(method):
         return method(*arguments, **named)
     return wrapped
 
-for name in ("append", "_prepare", "write_record", "_put_head"):
+for name in ("append", "_prepare", "write_record"):
     setattr(LocalBackend, name, counted(getattr(LocalBackend, name)))
+os.rename = counted(os.rename)
 CheckpointManager(sys.argv[1], key=bytes(range(32))).accept_rollback("train")
 """
 
@@ -702,14 +704,14 @@ class TestWriters:
         self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The version is found by its id, and not written again."""
-        refresh, fails = cm._store.refresh_keys, iter([True])
+        read_record, fails = cm._store.backend.read_record, iter([True])
 
-        def fail(*arguments: Any) -> object:
-            if cm._store.backend.newest("train").number == 5 and next(fails, False):
+        def fail(name: Any, *arguments: Any, **others: Any) -> object:
+            if name == "keyring" and cm._store.backend.newest("train").number == 5 and next(fails, False):
                 raise StorageError("Input/output error", errno=5)
-            return refresh(*arguments)
+            return read_record(name, *arguments, **others)
 
-        monkeypatch.setattr(cm._store, "refresh_keys", fail)
+        monkeypatch.setattr(cm._store.backend, "read_record", fail)
         assert cm.save_checkpoint("train", 5).number == 5
         assert [version.number for version in cm.history("train")] == [5, 4, 3, 2, 1]
 
@@ -729,15 +731,16 @@ class TestWriters:
         self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rival = CheckpointManager(store, key=KEY)
-        real = cm._store.backend.append
-        overtakes = iter([True, True, False])
+        backend = cm._store.backend
+        overtakes = iter([True, True])
 
-        def overtaken(stage: str, version: int, make_pieces: object, *, session: object) -> None:
-            if next(overtakes):
+        def overtaken(append: Any, stage: str, *arguments: Any, **session: Any) -> Any:
+            if next(overtakes, False):
                 writing.append(rival._store, stage, rival._store.history.tip(stage), history_draft())
-            real(stage, version, make_pieces, session=session)  # type: ignore[arg-type]
+            return append(stage, *arguments, **session)
 
-        monkeypatch.setattr(cm._store.backend, "append", overtaken)
+        monkeypatch.setattr(backend, "append", functools.partial(overtaken, backend.append))
+        monkeypatch.setattr(backend, "append_next", functools.partial(overtaken, backend.append_next))
         assert cm.save_checkpoint("train", "mine").number == 7
         assert cm.load_checkpoint("train") == "mine"
         assert cm.verify().ok
@@ -749,6 +752,7 @@ class TestWriters:
             raise VersionTakenError
 
         monkeypatch.setattr(cm._store.backend, "append", taken)
+        monkeypatch.setattr(cm._store.backend, "append_next", lambda *_: False)
         with pytest.raises(StorageError, match="supports locks"):
             cm.save_checkpoint("train", 5)
 

@@ -44,7 +44,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
@@ -71,6 +70,8 @@ MAX_HEADER_BYTES = 192
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_CALLER_METADATA_BYTES = 512 * 1024
 MAX_VERSION = 999_999_999_999
+ID_BYTES = 16
+"""How many random bytes the id of a version is."""
 MAX_UNREADABLE = 16
 """How many versions back a version may name its predecessor: those between could not be read when it was saved."""
 
@@ -174,11 +175,6 @@ class Entry(NamedTuple):
         size, attachments = self.size + arrays, tuple(attached)
         placed = (self.status, self.created_at, self.metadata, self.origin, size, self.restored_from, attachments, arrays)
         return Version(stage, version, *placed)
-
-
-def new_id() -> str:
-    """Return a new random id of a version."""
-    return os.urandom(16).hex()
 
 
 def parse_header(opening: bytes) -> Header:

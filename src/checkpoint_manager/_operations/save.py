@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
+from checkpoint_manager._format.checkpoint_file import (
+    ID_BYTES,
+    MAX_CALLER_METADATA_BYTES,
+    MAX_VERSION,
+    Entry,
+    Place,
+    seal_version,
+)
 from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
+from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
+from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store import attachments
-from checkpoint_manager._store.history import Tip
+from checkpoint_manager._store.history import LONG, Tip
 from checkpoint_manager._store.last_seen import seen_line
 from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._text import printable
@@ -97,7 +106,8 @@ def draft(
     """
     encoded, embedded, check = payload.encode(data, codecs, stage=stage, ahead=ahead)
     checked = {} if metadata is None else check_metadata(stage, metadata)
-    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded, check)
+    noted = checked if notes is None else {**checked, **notes}
+    return Draft._make((encoded, noted, status, None, (), embedded, check))
 
 
 def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
@@ -118,22 +128,66 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
         PayloadError: The data was encoded ahead, and would not load as it was saved. No version was written.
     """
     try:
-        with store.lock(stage) as lock, store.session(stage, lock, only_appends=expected is None) as session:
-            tip = store.history.tip(stage, session)
-            if (
-                expected is not None
-                and tip.version != expected
-                and not (expected == 0 and store.history.is_deleted(stage, session))
-            ):
-                expect(store, stage, tip.version, expected)
-            if draft.attachments:
-                attachments.check_there(store, stage, draft.attachments)
-            if draft.check is not None and draft.check.is_late():
-                draft = draft._replace(data=draft.check.encoded_again(stage), check=None)
-            return append(store, stage, tip, draft, session, exactly=expected is not None)
+        with store.backend.lock(stage, store.lock_timeout) as lock:
+            saved = _append_next(store, stage, draft, lock) if expected is None and draft.check is None else None
+            return saved or _append_after_look(store, stage, draft, expected, lock)
     except payload.InexactError as error:
         check = error.check
     return save(store, stage, draft._replace(data=check.encoded_again(stage), check=None), expected)
+
+
+def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Version | None:
+    """Append a version if nothing has changed since this process appended the last one; otherwise write nothing, return None.
+
+    Pipelines save like this most of the time. What others could have changed is compared with what it was after the last save:
+    the line that this user keeps, the folder and the keyring, and the keyring once more at the end. Any difference is left to
+    :func:`_append_after_look`, which finds out what it means.
+    """
+    tip, keyring, backend = store.history.tips.get(stage), store.keyring.current, store.backend
+    if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:
+        return None
+    if not store.last_seen.is_still(stage, tip.version, tip.id):
+        return None
+    session = backend.session_after(stage, tip.version, keyring.record, lock)
+    if session is None:
+        return None
+    number, entry = place_after(store, stage, tip, draft)
+    # Made before the disk is waited for: afterwards, the processor has to fetch all code and data from memory again.
+    saved, newest = entry.as_version(stage, number), Tip._make((number, entry.id, entry.created_at, 0, None))
+    place = Place._make((keyring.unlocked.keyring.store, stage, number))
+    (content,) = seal_version(*keyring.active, place, entry, draft.data)
+    if not backend.append_next(stage, number, content, session):
+        return None
+    try:
+        if backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring.record) is not keyring.record:
+            append_entry(store, stage, number, entry, draft.data, session)  # it finds it written, and seals it again
+    except StorageError:
+        append_entry(store, stage, number, entry, draft.data, session)
+    store.history.tips[stage] = newest
+    store.last_seen.remember_next(stage, number, entry.id)
+    if number >= LONG:
+        store.history.note(stage, session)
+    if store.after_append is not None:
+        store.after_append(stage, number, entry, session)
+    session.__exit__()
+    return saved
+
+
+def _append_after_look(store: Store, stage: str, draft: Draft, expected: int | None, lock: object) -> Version:
+    """Append a version after a look at what is there; arguments and errors as for :func:`save`."""
+    with store.session(stage, lock, only_appends=expected is None) as session:
+        tip = store.history.tip(stage, session)
+        if (
+            expected is not None
+            and tip.version != expected
+            and not (expected == 0 and store.history.is_deleted(stage, session))
+        ):
+            expect(store, stage, tip.version, expected)
+        if draft.attachments:
+            attachments.check_there(store, stage, draft.attachments)
+        if draft.check is not None and draft.check.is_late():
+            draft = draft._replace(data=draft.check.encoded_again(stage), check=None)
+        return append(store, stage, tip, draft, session, exactly=expected is not None)
 
 
 def update(store: Store, stage: str, function: Callable[[Any], object], metadata: Mapping[str, object] | None) -> Version:
@@ -301,7 +355,7 @@ def place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, 
         _warn_of_clock(stage, now, tip.created_at)
     by = origin(os.getpid())
     placed = (draft.status, now, draft.metadata, by, len(draft.data), draft.restored_from, draft.attachments, tip.durable)
-    return number, Entry(new_id(), tip.id, *placed)
+    return number, Entry._make((os.urandom(ID_BYTES).hex(), tip.id, *placed))
 
 
 def is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:

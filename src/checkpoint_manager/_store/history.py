@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Backend, Session
 
-_LONG = 256
+LONG = 256
 """From so many versions on, notes of a history are left for later processes, if the backend makes them."""
 _MOST_NOTES = 2
 """How many notes of a stage are left before the one at the end."""
@@ -124,11 +124,15 @@ NOTHING = Tip(0, None, None)
 
 
 class History:
-    """The histories of all stages of a store, with what this process knows of their newest versions."""
+    """The histories of all stages of a store.
+
+    Attributes:
+        tips: The newest version of each stage that this process has looked at, as it knows it.
+    """
 
     def __init__(self, store: SealedStore) -> None:
         self._store = store
-        self._tips: dict[str, Tip] = {}
+        self.tips: dict[str, Tip] = {}
         self._noted: dict[str, int] = {}
         self._end: weakref.finalize[..., SealedStore] | None = None
 
@@ -143,7 +147,7 @@ class History:
         Raises:
             RollbackError: This user has seen a newer version, or the newest one was taken away.
         """
-        backend, known = self._store.backend, self._tips.get(stage)
+        backend, known = self._store.backend, self.tips.get(stage)
         remembered, status = self._store.last_seen.recall_with_status(stage)  # before the store is looked at: never ahead of it
         seen = remembered
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
@@ -167,7 +171,7 @@ class History:
         if has_new_gaps or known is None:
             self._store.known_gaps.pop(stage, None)
             number, durable = self._check_deletions(stage, Newest(number, durable), session)
-            self._tips.setdefault(stage, NOTHING)
+            self.tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen, remembered, status)
 
     def _resume(self, stage: str, seen: SeenVersion | None, session: Session | None) -> bool:
@@ -198,12 +202,12 @@ class History:
         if seen is not None and entry.id != seen.id and not self.leads_back(stage, look.number, entry, seen, session):
             self._refuse_other_history(stage, seen.version, session)
             return
-        if self._tips.get(stage, NOTHING).version < look.number:
+        if self.tips.get(stage, NOTHING).version < look.number:
             self.learn(stage, self._tip_of(look.number, entry), session, durable=look.durable, seen=seen)
 
     def is_in_order(self, stage: str, look: Look, entry: Entry) -> bool:
         """Return whether this version is the newest one that is known of a stage, and a look at it found nothing to tell."""
-        tip = self._tips.get(stage, NOTHING)
+        tip = self.tips.get(stage, NOTHING)
         is_newest = tip.version == look.number and tip.id == entry.id
         is_rolled_back = look.seen is not None and look.seen.version > look.number
         return is_newest and not is_rolled_back and stage in self._store.known_gaps
@@ -211,17 +215,11 @@ class History:
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
 
-        It is what this process appended last, while neither the stage nor what this user has seen of it has changed since.
-
         A damaged version does not stop a writer, because the stage has to be computed again; the new version names the last
         readable one. A damaged record of deletions does, because the free numbers are then unknown.
         """
-        if not exact and session is not None and stage in self._tips:
-            tip = self._tips[stage]
-            if session.is_current(tip.version) and self._store.last_seen.recall_with_status(stage)[0] == (tip.version, tip.id):
-                return tip
         look = self.look(stage, session, exact=exact)
-        tip = self._tips[stage]
+        tip = self.tips[stage]
         if tip.version != look.number or tip.id is None:
             tip = self._read_tip(stage, look, session)
         if self._store.backend.durability == "relaxed":
@@ -292,20 +290,22 @@ class History:
             seen: What was seen before, if that is known: it need not be written again.
             line: What is written down for the user, if it was made before.
         """
-        self._tips[stage] = tip
+        self.tips[stage] = tip
         if not durable and self._store.backend.durability != "relaxed":
             self._store.backend.flush(stage, session=session)
             durable = True
         if durable and tip.id is not None and (seen is None or seen.version < tip.version):
             self._store.last_seen.write(*(line or seen_line(stage, tip.version, tip.id)))
-        if tip.version >= _LONG and self._noted.get(stage, 0) < _MOST_NOTES:
-            self._note_folder(stage, session)
+        if tip.version >= LONG:
+            self.note(stage, session)
 
-    def _note_folder(self, stage: str, session: Session | None) -> None:
+    def note(self, stage: str, session: Session | None) -> None:
         """Leave a note of a long history after the first look and the first save; the next one is left at the end.
 
         One for each save would cost a tenth of it.
         """
+        if self._noted.get(stage, 0) >= _MOST_NOTES:
+            return
         if self._end is None:
             store = self._store
             self._end = weakref.finalize(store, _leave_notes, store.backend, store.last_seen, self._noted, os.getpid())
@@ -321,13 +321,13 @@ class History:
 
     def remember(self, stage: str) -> None:
         """Remember for this user what this process knows of a stage. The caller has made it durable."""
-        tip = self._tips.get(stage, NOTHING)
+        tip = self.tips.get(stage, NOTHING)
         if tip.id is not None:
             self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
 
     def forget(self, stage: str) -> None:
         """Forget a stage, after its user has accepted a rollback."""
-        self._tips.pop(stage, None)
+        self.tips.pop(stage, None)
         self._store.last_seen.forget(stage)
 
     # Versions
@@ -487,7 +487,7 @@ class History:
 
         If something else stands in the place of its folder, the copy decides.
         """
-        if self._tips.get(stage, NOTHING).version:
+        if self.tips.get(stage, NOTHING).version:
             return True
         if session is None:
             with contextlib.suppress(IntegrityError), self._store.backend.session(stage) as own:

@@ -231,10 +231,6 @@ class Session:
     def expect(self, version: int) -> None:
         """Note the newest version that the caller knows of, as a place to look first; it decides nothing."""
 
-    def is_current(self, version: int) -> bool:  # noqa: ARG002  # most can't tell
-        """Return whether it is certain that nothing of the stage has changed since this process appended this version."""
-        return False
-
     def mark(self, version: int, keyring: Record) -> Mark | None:  # noqa: ARG002  # most can't tell
         """Return a mark of the version that was opened last in this session, as of the session's beginning.
 
@@ -353,6 +349,38 @@ class Backend(ABC):
             UnknownOutcomeError: The version may have been written.
             StorageError: It was not written, or could not be made durable.
         """
+
+    def session_after(
+        self,
+        stage: str,  # noqa: ARG002  # most can't tell
+        version: int,  # noqa: ARG002  # likewise
+        keyring: Record,  # noqa: ARG002  # likewise
+        lock: object,  # noqa: ARG002  # likewise
+    ) -> Session | None:
+        """Return a session for :meth:`append_next`, if neither the stage nor the keyring has changed since an append.
+
+        It is begun: the caller ends it by its ``__exit__``, or drops it, and then the lock stays with the caller.
+
+        Args:
+            stage: The stage.
+            version: The version that this process appended last.
+            keyring: The keyring, as it was read last.
+            lock: The stage's lock, which the caller holds. The session lets go of it at its end.
+
+        Returns:
+            The session; None if it is not certain that nothing has changed.
+        """
+        return None
+
+    def append_next(self, stage: str, version: int, content: Buffer, session: Session) -> bool:
+        """Append the next version in a session of :meth:`session_after`, whole and durably; return whether that could be done.
+
+        If not, nothing was written, and :meth:`append` finds out why.
+
+        Raises:
+            StorageError: It was not written, or could not be made durable.
+        """
+        raise NotImplementedError
 
     def append_together(self, versions: Sequence[NewVersion]) -> None:
         """Write versions of different stages in one step, durably: all of them, or none, whenever the writer is killed.

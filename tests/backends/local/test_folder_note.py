@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _any_folder_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_note, "LONG_BYTES", 0)
-    monkeypatch.setattr(history, "_LONG", 0)
+    monkeypatch.setattr(history, "LONG", 0)
 
 
 @pytest.fixture

@@ -152,10 +152,10 @@ class TestSteps:
         append(running, 1)
         append(running, 2)
 
-        def killed(*_: object) -> None:
+        def killed(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(LocalBackend, "_put_head", killed)
+        monkeypatch.setattr(os, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             append(LocalBackend(store), 5)
         assert running.newest("train").number == 5

@@ -326,14 +326,15 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             folder = session.folder
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
-            all_known = found.state is not None and found.state == stamp(session.present_status())
+            session.all_known = found.state is not None and found.state == stamp(session.present_status())
             durable = self._prepare(stage, version, found, session)
-            pieces, appended = make_pieces(), None
-            if durable and self._durable and self._has_links and pending.fits(pieces):
-                appended = self._append_small(stage, version, pieces[0], folder)
-            if appended is None:
-                appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
-            self._remember_append(stage, appended, session, all_known=all_known)
+            pieces = make_pieces()
+            is_durable = durable and self._durable and self._has_links
+            if not (is_durable and pending.fits(pieces) and self.append_next(stage, version, pieces[0], session)):
+                large = self._append_large(stage, version, pieces, found, folder, durable=durable)
+                session.found = self._found[stage] = session.remember_append(
+                    *large[:3], named=large.named, is_durable=self._durable
+                )
             self._tidied.add(stage)
         except FileExistsError:
             raise VersionTakenError from None
@@ -341,33 +342,64 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             translate(error, "write", self._history, stage, version)
             raise
 
-    def _remember_append(self, stage: str, appended: Found, session: LocalSession, *, all_known: bool) -> None:
-        """Remember the newest version after it was appended, and the folder's state if all names in it were known before."""
-        session.found = self._found[stage] = session.remember_append(appended, all_known=all_known, durable=self._durable)
+    def session_after(self, stage: str, version: int, keyring: Record, lock: object) -> LocalSession | None:
+        session = self._sessions.pop(stage, None)
+        if session is None:
+            return None
+        appended = session.appended
+        try:
+            if (
+                appended is not None
+                and appended[1].number == version
+                and stamp(os.stat(session.path, follow_symlinks=False)) == appended[0]
+                and stamp(os.stat(self._keyring, follow_symlinks=False)) == keyring.stamp
+                and stage in self._tidied
+                and self._has_links
+            ):
+                session.lock, session.all_known = lock, appended[1].state is not None
+                return session
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+        self._sessions[stage] = session
+        return None
 
-    def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
-        """Append a version by way of its pending name; return None if that is not possible.
-
-        Raises:
-            FileExistsError: Another writer has the number.
-        """
-        temporary = pending.next_head(version)
+    def append_next(self, stage: str, version: int, content: Buffer, session: Session) -> bool:
+        """Append a version by way of its pending name (:mod:`.pending`), and make it the head."""
+        assert isinstance(session, LocalSession)  # noqa: S101  # for the type checker
+        if len(content) > pending.MAX_BYTES:
+            return False
+        folder, temporary = session.folder, pending.next_head(version)
+        self._tidied.discard(stage)  # until this version stands: a temporary file may be left
         try:
             name, status = pending.publish(version, content, temporary, folder, self._pending.get(stage, ()))
             self._pending[stage] = (name,)
-            return self._put_head(temporary, status, stage, version, folder)
+            head_file: tuple[int, int] | None
+            durable, head_file = version, (status.st_dev, status.st_ino)
+            try:
+                os.rename(temporary, f"{self.location}{os.sep}{layout.head_name(stage)}", src_dir_fd=folder)
+            except OSError as error:
+                if not is_refusal(error):
+                    raise
+                _, durable, head_file, *_ = self._put_head(temporary, status, stage, version, folder)
         except pending.LeftBehindError:
-            if pending.newest(folder)[0] >= version:  # what a killed writer left was whole
-                raise FileExistsError from None
-            with contextlib.suppress(IsADirectoryError):  # planted at a name that can be known before
-                files.remove(temporary, folder)
-            return None
+            with as_our_errors("write", self._history, stage, version):
+                if pending.newest(folder)[0] < version:  # what a killed writer left was torn
+                    with contextlib.suppress(IsADirectoryError):  # planted at a name that can be known before
+                        files.remove(temporary, folder)
+            return False
         except BaseException as error:  # a signal handler's, too, at any step
             files.remove(temporary, folder)
+            if isinstance(error, FileExistsError):  # another writer has the number
+                return False
             if isinstance(error, OSError) and error.errno in files.NO_HARD_LINKS:
                 self._has_links = False
-                return None
+                return False
+            translate(error, "write", self._history, stage, version)
             raise
+        session.found = self._found[stage] = session.remember_append(version, durable, head_file)
+        self._tidied.add(stage)
+        return True
 
     def _append_large(
         self, stage: str, version: int, pieces: Iterable[Buffer], found: Found, folder: int, *, durable: bool

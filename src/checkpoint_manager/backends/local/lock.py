@@ -181,26 +181,24 @@ class FileLock(io.IOBase):
         try:
             _mine.locks[self._path] = weakref.ref(self)
             kept = None if self._kept is None else self._kept.pop(self._path, None)
-            if kept is None or not self._take_again(kept):
-                self._take(kept, time.monotonic() + self._timeout)
+            if kept is not None:
+                self._file = kept
+                self.flush = kept.close  # type: ignore[method-assign]  # what IOBase calls at its end
+                kept.is_kept = False
+                try:
+                    fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as filelock, which took it before
+                    named = os.stat(self._path, follow_symlinks=False)
+                    if named.st_ino == kept.status.st_ino and named.st_dev == kept.status.st_dev:
+                        return self
+                except (BlockingIOError, PermissionError, FileNotFoundError):
+                    pass
+            self._take(kept, time.monotonic() + self._timeout)
         except BaseException as error:
             with passing_over_refusals():
                 self.close()
             translate(error, f"take the lock of{'' if self._stage else ' the store'}", self._folder, self._stage)
             raise
         return self
-
-    def _take_again(self, file: LockFile) -> bool:
-        """Take a lock file that was kept, if nobody holds it and its name still leads to it; return whether it was."""
-        self._file = file
-        self.flush = file.close  # type: ignore[method-assign]  # what IOBase calls at its end
-        file.is_kept = False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as filelock, which took it before
-            named = os.stat(self._path, follow_symlinks=False)
-        except (BlockingIOError, PermissionError, FileNotFoundError):
-            return False
-        return named.st_ino == file.status.st_ino and named.st_dev == file.status.st_dev
 
     def _take(self, kept: LockFile | None, deadline: float) -> None:
         """Take the lock, with a file that was kept or the one that its name leads to, and wait if another holds it."""

@@ -37,7 +37,6 @@ The digest tells whole from torn. It protects against nothing else: what is insi
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
@@ -50,7 +49,7 @@ from checkpoint_manager._loading import load
 from checkpoint_manager.backends.local.layout import is_temporary, told_apart, version_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from checkpoint_manager.models import Buffer
 
@@ -78,9 +77,8 @@ def version_pending(name: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
-def next_head(version: int) -> str:
-    """Return the temporary name of a pending version, under which it becomes the head."""
-    return f".{version:016d}{files.TEMPORARY_SUFFIX}"
+next_head: Callable[[int], str] = (".{:016d}" + files.TEMPORARY_SUFFIX).format
+"""Returns the temporary name of a pending version, under which it becomes the head."""
 
 
 def publish(version: int, content: Buffer, temporary: str, folder: int, durable: Iterable[str]) -> tuple[str, os.stat_result]:
@@ -123,8 +121,10 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
             os.close(descriptor)
         sync(folder)
         for other in durable:
-            with contextlib.suppress(FileNotFoundError):
+            try:  # noqa: SIM105  # without the calls
                 os.unlink(other, dir_fd=folder)
+            except FileNotFoundError:
+                pass
         try:
             os.link(temporary, own, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:  # a reader may have adopted it

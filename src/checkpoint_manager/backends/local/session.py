@@ -17,6 +17,7 @@ from checkpoint_manager._filesystem.descriptors import Descriptor, make_room, re
 from checkpoint_manager._filesystem.file_times import stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, translate
 from checkpoint_manager.backends.base import Session
+from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.layout import HISTORY, KEYRING
 from checkpoint_manager.backends.local.lock import FileLock
 from checkpoint_manager.backends.local.shared import ask_again
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from checkpoint_manager._filesystem.descriptors import Kept
     from checkpoint_manager._filesystem.file_times import FileTimes, Stamp
     from checkpoint_manager.backends.base import Record
-    from checkpoint_manager.backends.local.head import Found
     from checkpoint_manager.backends.local.version_file import VersionFile
 
 
@@ -72,6 +72,10 @@ class LocalSession(Session):
         others: The names in the folder that are not versions, if the folder was listed.
         only_appends: See :meth:`only_append`.
         expected: See :meth:`expect`.
+        all_known: All names in the folder were known before what is appended.
+        path: That of its folder.
+        appended: The state of the folder after the last append in it, and the version; None if a later change might not show,
+            or the version is not durable.
     """
 
     def __init__(self, root: str, stage: str, kept: Kept[LocalSession], times: FileTimes, *, is_shared: bool = False) -> None:
@@ -86,14 +90,15 @@ class LocalSession(Session):
         self.others: list[str] | None = None
         self.only_appends = False
         self.expected = 0
-        self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
+        self.all_known = False
+        self.path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
         self._times = times
         self._root = root
         self._is_shared = is_shared
         self._opened = Descriptor(-1)
         self._known: tuple[int, int] | None = None
-        self._appended: tuple[Stamp, Found] | None = None
+        self.appended: tuple[Stamp, Found] | None = None
 
     def __enter__(self) -> Self:
         """Open the folder, or make sure that the one that is open still has its place.
@@ -110,13 +115,13 @@ class LocalSession(Session):
                 self.close()
                 ask_again(self._root)
             if self.folder >= 0:
-                status = os.stat(self._path, follow_symlinks=False)
+                status = os.stat(self.path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) == self._known:
                     self.status = status
                     self.changed = status.st_ctime_ns
                     return self
                 self.close()
-            history, name = os.path.split(self._path)
+            history, name = os.path.split(self.path)
             parent = files.directory_descriptor(history)
             try:
                 self._open(name, parent)
@@ -126,7 +131,7 @@ class LocalSession(Session):
             self.close()
         except BaseException as error:
             self.close()
-            translate(error, "open the folder of", os.path.dirname(self._path), self.stage)
+            translate(error, "open the folder of", os.path.dirname(self.path), self.stage)
             raise
         return self
 
@@ -144,26 +149,30 @@ class LocalSession(Session):
     def expect(self, version: int) -> None:
         self.expected = version
 
-    def is_current(self, version: int) -> bool:
-        if self._appended is None or self.status is None or self._appended[0] != stamp(self.status):
-            return False
-        self.found = self._appended[1]
-        return self.found.number == version
-
     def present_status(self) -> os.stat_result:
         """Return the folder's status: that of the session's beginning, if an append follows it at once."""
         return self.status if self.only_appends and self.status is not None else os.fstat(self.folder)
 
-    def remember_append(self, found: Found, *, all_known: bool, durable: bool) -> Found:
+    def remember_append(
+        self,
+        number: int,
+        durable: int,
+        head: tuple[int, int] | None,
+        *,
+        named: int = 0,
+        is_durable: bool = True,
+    ) -> Found:
         """Remember the folder's state after a version was appended. While it is the same, that version is the newest.
 
         Args:
-            found: The version.
-            all_known: All names in the folder were known before.
-            durable: It is durable, so that the next save may build on it.
+            number: The version's number.
+            durable: As in :class:`~.head.Found`.
+            head: Likewise.
+            named: Likewise.
+            is_durable: The version is durable, so that the next save may build on it.
 
         Returns:
-            The version with the folder's state and time of change.
+            What a look would find now.
         """
         now = time.time_ns()
         try:
@@ -174,8 +183,8 @@ class LocalSession(Session):
                 raise
             state = None
         self.changed = 0 if state is None else state[-1]
-        found = found._replace(changed=self.changed, state=state if all_known else None)
-        self._appended = (state, found) if durable and state is not None else None
+        found = Found._make((number, durable, head, self.changed, named, state if self.all_known else None))
+        self.appended = (state, found) if is_durable and state is not None else None
         return found
 
     def mark(self, version: int, keyring: Record) -> FileMark | None:
@@ -184,12 +193,12 @@ class LocalSession(Session):
         (name, file), settled = self.read, self._times.is_settled
         if file.place[2] != version or not settled(self.status, self.began) or not settled(file.status, self.began):
             return None
-        paths = f"{self._root}{os.sep}{KEYRING}", self._path, f"{self._path}{os.sep}{name}"
+        paths = f"{self._root}{os.sep}{KEYRING}", self.path, f"{self.path}{os.sep}{name}"
         return FileMark(self.began, *paths, cast("Stamp", keyring.stamp), stamp(self.status), stamp(file.status))
 
     def make(self) -> None:
         """Make the folder, and open it; errors as the operating system reports them."""
-        history, name = os.path.split(self._path)
+        history, name = os.path.split(self.path)
         files.make_directory(history)
         with files.open_directory(history) as parent:
             files.make_directory(name, parent)
