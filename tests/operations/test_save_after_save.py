@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, RollbackError, StorageError
+from checkpoint_manager import CheckpointManager, RollbackError, StorageError, WrongKeyError
 from checkpoint_manager._format.keyring import begin_rotation
 from checkpoint_manager.backends.local import LocalBackend, pending
 from tests.taking_away import take_away
@@ -121,6 +121,18 @@ def test_a_version_that_was_taken_away_is_missed(cm: CheckpointManager, store: P
     take_away(store / "history" / "train" / "000000000003.checkpoint")
     with pytest.raises(RollbackError):
         cm.save_checkpoint("train", 4)
+
+
+def test_whoever_has_lost_the_key_meanwhile_writes_nothing(cm: CheckpointManager, store: Path) -> None:
+    slots = [slot.slot for slot in cm.keys.list()]
+    cm.keys.add(bytes(range(32, 64)))
+    cm.save_checkpoint("train", 4)
+    other = CheckpointManager(store, key=bytes(range(32, 64)))
+    for slot in slots:
+        other.keys.remove(slot)
+    with pytest.raises(WrongKeyError):
+        cm.save_checkpoint("train", 5)
+    assert other.history("train")[0].number == 4
 
 
 def test_what_this_user_has_seen_in_a_copy_counts(cm: CheckpointManager, store: Path, looks: list[str]) -> None:
