@@ -13,7 +13,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile
 from checkpoint_manager._format import key_slot as slots
-from checkpoint_manager.cli import main
+from checkpoint_manager.cli import interrupts, main
 from checkpoint_manager.cli.hints import name_store
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def store(tmp_path: Path, home: Path) -> Path:
 
 @pytest.fixture
 def cli(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library_log: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library_log: None, no_sudden_end: None
 ) -> Callable[..., Result]:
     """Run the program in this process, in ``tmp_path``, without a terminal."""
     monkeypatch.chdir(tmp_path)
@@ -64,6 +64,12 @@ def cli(
         return Result(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def no_sudden_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the program return where it would end its process, which is that of the tests."""
+    monkeypatch.setattr(interrupts, "end_now", lambda _: None)
 
 
 @pytest.fixture

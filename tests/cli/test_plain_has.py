@@ -160,9 +160,10 @@ def test_a_store_that_is_named_by_a_url_is_asked_in_the_ordinary_way(cli: Cli, s
 def test_it_loads_only_what_an_answer_needs(store: Path) -> None:
     program = """
 import sys
-from checkpoint_manager.cli import main
+from checkpoint_manager.cli import interrupts, main
+interrupts.end_now = lambda code: print(code, *sys.modules)
 sys.argv[1:] = ["has", "train", "--store", sys.argv[1]]
-print(main(), *sys.modules)
+main()
 """
     done = subprocess.run([sys.executable, "-c", program, str(store)], capture_output=True, text=True, check=True)
     code, *loaded = done.stdout.split()
@@ -205,7 +206,22 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
     assert (plain_has._DONE, plain_has._NO) == (Exit.DONE, Exit.NO)
 
 
+@pytest.mark.usefixtures("no_sudden_end")
 def test_it_needs_no_click(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["checkpoint-manager", "has", "train", "--store", str(store)])
     monkeypatch.setattr(app, "run", None)
     assert main() == 0
+
+
+@pytest.mark.children_measured
+@pytest.mark.parametrize(("stage", "code"), [("train", Exit.DONE), ("nothing", Exit.NO)])
+def test_it_ends_at_once_with_its_answer(stage: str, code: Exit, store: Path, program: Cli) -> None:
+    result = program("has", stage, "--store", str(store))
+    assert (result.code, result.out, result.err) == (code, "", "")
+
+
+def test_what_was_written_before_is_not_lost(store: Path) -> None:
+    program = "import sys; from checkpoint_manager.cli import main; print('before'); main()"
+    words = ["has", "train", f"--store={store}"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "before\n"

@@ -19,7 +19,10 @@ _INTERNAL, _INTERRUPTED = 70, 130
 
 
 def main() -> int:
-    """Run the command line on this process's arguments, and return its exit code; see :mod:`.exit_codes`."""
+    """Run the command line on this process's arguments, and return its exit code; see :mod:`.exit_codes`.
+
+    What :mod:`.plain_has` answers ends the process here.
+    """
     try:
         _open_what_is_closed()
         from checkpoint_manager.cli import interrupts  # noqa: PLC0415  # not before Ctrl-C is caught
@@ -28,11 +31,13 @@ def main() -> int:
             from checkpoint_manager.cli import plain_has  # noqa: PLC0415  # likewise
 
         code = plain_has.answer(sys.argv[1:])
-        if code is None:
-            with interrupts.held_back():
-                from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
+        if code is not None:
+            interrupts.end_now(code)  # a reader leaves nothing to clean up: no thread, no file that is half written
+            return code
+        with interrupts.held_back():
+            from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
 
-            code = run(sys.argv[1:])
+        code = run(sys.argv[1:])
         interrupts.end_at_once()
         return code  # noqa: TRY300  # an interruption up to here is caught
     except ModuleNotFoundError as error:

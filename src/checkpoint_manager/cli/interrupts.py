@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +22,16 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_now(code: int) -> None:
+    """End the process without Python's shutdown, which takes as long as a seventh of the answer to ``has``.
+
+    That skips the handlers of :mod:`atexit`, threads and destructors: call it only where none of them has anything left to do.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def end_at_once() -> None:
