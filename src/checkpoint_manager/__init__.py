@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.aio import AsyncCheckpointManager, AsyncKeys
     from checkpoint_manager.attachment_info import AttachmentInfo
+    from checkpoint_manager.credentials import Key, KeyFile, Passphrase
     from checkpoint_manager.errors import (
         ArgumentError,
         AttachmentNotFoundError,
@@ -40,10 +41,7 @@ if TYPE_CHECKING:
         Attachment,
         Checkpoint,
         Codec,
-        Key,
-        KeyFile,
         Origin,
-        Passphrase,
         Reason,
         Version,
     )
@@ -128,6 +126,11 @@ _HOMES = {
     "attachment_info": [
         "AttachmentInfo",
     ],
+    "credentials": [
+        "Key",
+        "KeyFile",
+        "Passphrase",
+    ],
     "errors": [
         "ArgumentError",
         "AttachmentNotFoundError",
@@ -160,10 +163,7 @@ _HOMES = {
         "Attachment",
         "Checkpoint",
         "Codec",
-        "Key",
-        "KeyFile",
         "Origin",
-        "Passphrase",
         "Reason",
         "Version",
     ],

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from checkpoint_manager.backends.base import Backend
-    from checkpoint_manager.models import Codec, Durability, Key, OnRollback, Version
+    from checkpoint_manager.credentials import Key
+    from checkpoint_manager.models import Codec, Durability, OnRollback, Version
     from checkpoint_manager.retention import Retention
     from checkpoint_manager.stages.loop import Items, Loop
 

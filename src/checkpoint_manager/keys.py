@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.key_slot import Slot
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.models import Key
+    from checkpoint_manager.credentials import Key
     from checkpoint_manager.reports import OnProgress
 
 _LOG = logging.getLogger("checkpoint_manager")

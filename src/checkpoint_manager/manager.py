@@ -37,8 +37,9 @@ from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.base import Searchable
 from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.stage_names import checked, validate
+from checkpoint_manager.credentials import KeyFile
 from checkpoint_manager.errors import ArgumentError, LocationError
-from checkpoint_manager.models import Attachments, Checkpoint, KeyFile, Version
+from checkpoint_manager.models import Attachments, Checkpoint, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
+    from checkpoint_manager.credentials import Key
     from checkpoint_manager.keys import Keys
-    from checkpoint_manager.models import Attachment, Codec, Durability, Key, OnRollback, Reason
+    from checkpoint_manager.models import Attachment, Codec, Durability, OnRollback, Reason
     from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, Running, StageStatus, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
     from checkpoint_manager.stages.loop import Items, Loop

@@ -6,7 +6,6 @@ What programs write as JSON is a dataclass; the others are named tuples, which a
 from __future__ import annotations
 
 import itertools
-import os
 import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import AttachmentNotFoundError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
@@ -219,42 +219,3 @@ class Codec(typing.NamedTuple, Generic[T]):
     name: str
     encode: Callable[[T], object]
     decode: Callable[[Any], T]
-
-
-class Passphrase:
-    """A passphrase that opens a store: ``CheckpointManager(key=Passphrase("…"))``. Nothing shows, copies or pickles its text.
-
-    It is not a dataclass: :func:`dataclasses.asdict`, and encoders that know dataclasses, would give the text away.
-
-    Attributes:
-        text: The passphrase itself.
-    """
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return "Passphrase(…)"
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be copied or pickled.
-
-        Raises:
-            TypeError: Always. Where the store is opened, the passphrase has to be found again.
-        """
-        raise TypeError(
-            "a Passphrase can't be copied or pickled: give the key in the environment or as a key file, "
-            "or make the Passphrase where the store is opened"
-        )
-
-
-class KeyFile(NamedTuple):
-    """A key file that opens a store: ``CheckpointManager(key=KeyFile("/path/to/key"))``."""
-
-    path: str
-
-
-Key: TypeAlias = Passphrase | KeyFile | os.PathLike[str] | bytes
-"""A key for a store or a bundle: a passphrase, a key file (or its path, such as ``pathlib.Path``), or 32 bytes."""

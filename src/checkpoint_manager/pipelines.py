@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager._operations.restore import RestoreStep
-    from checkpoint_manager.models import Key, OnRollback, Version
+    from checkpoint_manager.credentials import Key
+    from checkpoint_manager.models import OnRollback, Version
     from checkpoint_manager.reports import StageStatus
 
 _LOG = get_logger()

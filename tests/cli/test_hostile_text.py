@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager, Origin, Passphrase
+from checkpoint_manager import CheckpointError, CheckpointManager, Passphrase
+from checkpoint_manager._format.checkpoint_file import Writer
 from checkpoint_manager._operations import save
 from checkpoint_manager.cli.exit_codes import Exit
 
@@ -48,7 +49,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch.setenv("HOME", str(folder / "home"))
     for name in ("XDG_DATA_HOME", "XDG_STATE_HOME"):
         patch.delenv(name, raising=False)
-    patch.setattr(save, "origin", lambda _: Origin(EVIL, EVIL, 2**62, EVIL, EVIL))
+    patch.setattr(save, "origin", lambda _: Writer(EVIL, EVIL, 2**62, EVIL, EVIL))
     (folder / "home").mkdir()
     cm = CheckpointManager(os.path.join(os.fsencode(folder), b"st\xffore").decode(errors="surrogateescape"))
     for name in (*NAMES, "train"):

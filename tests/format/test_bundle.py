@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from checkpoint_manager._format import bundle, bundle_chain, seal
 from checkpoint_manager._format.bundle_chain import Chain
 from checkpoint_manager._format.bundle_parts import EndPart, GapsPart, StagePart, TagsPart, VersionPart
-from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError, Entry
+from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError, Entry, Writer
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager._format.tags import MAX_TAGS, MAX_TAGS_BYTES, Tagged
-from checkpoint_manager.models import Origin
 from tests.bundles import SECRET, end, frame, gaps, id_of, sealed, version
 
 START = datetime(2026, 11, 25, 10, tzinfo=UTC)
-ORIGIN = Origin("u", "h", 1, "3", "1")
+ORIGIN = Writer("u", "h", 1, "3", "1")
 
 
 def entry(number: int, previous: str | None = None, **changes: object) -> Entry:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
 
-from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError, Entry, decode_entry, encode_entry
-from checkpoint_manager.models import Origin
+from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError, Entry, Writer, decode_entry, encode_entry
+from checkpoint_manager.models import Status
 
-_ORIGIN = Origin("u", "h", 1, "3", "1")
-ENTRY = Entry(
-    "a" * 32, "b" * 32, "completed", datetime(2026, 11, 25, tzinfo=UTC), {"a": 1}, Origin("u", "h", 1, "3", "1"), 4, 2
-)
+_ORIGIN = Writer("u", "h", 1, "3", "1")
+ENTRY = Entry("a" * 32, "b" * 32, "completed", datetime(2026, 11, 25, tzinfo=UTC), {"a": 1}, _ORIGIN, 4, 2)
 FIELDS: dict[str, Any] = orjson.loads(encode_entry(ENTRY))
 ORIGIN: dict[str, Any] = FIELDS["origin"]
 
@@ -23,6 +21,11 @@ ORIGIN: dict[str, Any] = FIELDS["origin"]
 def test_any_time_that_a_clock_can_say_comes_back(moment: datetime) -> None:
     entry = ENTRY._replace(created_at=moment, previous=None, restored_from=None)
     assert decode_entry(encode_entry(entry)) == entry
+
+
+@pytest.mark.parametrize("status", get_args(Status))
+def test_each_status_of_a_version_comes_back(status: Status) -> None:
+    assert decode_entry(encode_entry(ENTRY._replace(status=status))).status == status
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from checkpoint_manager import Origin
 from checkpoint_manager._format import run_notice
-from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.checkpoint_file import BrokenError, Writer
 from checkpoint_manager._format.hidden import Hidden
 from tests.attacks.fields import NASTY, exchanged, paths
 
-ORIGIN = Origin("anna", "node7", 4711, "3.13.1", "1.0")
+ORIGIN = Writer("anna", "node7", 4711, "3.13.1", "1.0")
 BEGAN = datetime(2026, 11, 27, 17, 10, tzinfo=UTC)
 NOTICE = run_notice.RunNotice("train", "5c0f" * 8, "a7", BEGAN, BEGAN, ORIGIN, stages=("clean", "train"))
 CONTENT = (

@@ -18,7 +18,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from checkpoint_manager import CheckpointManager, Origin
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager._format.checkpoint_file import Writer
 from checkpoint_manager._operations import save as writing
 from tests.pictures.terminal import _NOW as NOW
 from tests.pictures.terminal import Clock
@@ -73,7 +74,7 @@ def _page() -> str:
     from checkpoint_manager.dashboard.stores import ShownStore
 
     writing.datetime = filters.datetime = Clock  # type: ignore[attr-defined]
-    writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "1.0.0")
+    writing.origin = lambda pid: Writer("ada", "lab", pid, "3.11.7", "1.0.0")
     _make_stores()
     Clock.moment = NOW
     stores.WAIT_SECONDS = 60.0

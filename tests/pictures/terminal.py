@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from checkpoint_manager import CheckpointManager, Origin, cli
+from checkpoint_manager import CheckpointManager, cli
+from checkpoint_manager._format.checkpoint_file import Writer
 from checkpoint_manager._operations import save as writing
 from checkpoint_manager.cli import output
 
@@ -81,7 +82,7 @@ def _make_store() -> None:
 def _play() -> None:
     """Make the store and call the program, in a process and at a terminal of their own."""
     output.datetime = writing.datetime = Clock  # type: ignore[attr-defined]
-    writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "1.0.0")
+    writing.origin = lambda pid: Writer("ada", "lab", pid, "3.11.7", "1.0.0")
     _make_store()
     for command in COMMANDS:
         print(f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m", flush=True)

@@ -46,7 +46,7 @@ import functools
 import itertools
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -56,13 +56,12 @@ from checkpoint_manager._format.note_keys import DURABLE
 from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import FormatError
-from checkpoint_manager.models import Origin, Status, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checkpoint_manager._format.hidden import SecretBytes
-    from checkpoint_manager.models import Buffer
+    from checkpoint_manager.models import Buffer, Origin, Status, Version
 
 
 FORMAT = "checkpoint-manager/1"
@@ -87,7 +86,7 @@ _HEADER = re.compile(
 _OTHER_FORMAT = rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"'
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z", re.ASCII)
-_STATUSES = frozenset(get_args(Status))
+_STATUSES = frozenset[object]({"completed", "progress", "failed", "cleared"})
 _ENTRY_FIELDS = ("id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from")
 
 
@@ -142,6 +141,19 @@ class Ancestor(NamedTuple):
     id: str
 
 
+class Writer(NamedTuple):
+    """Who wrote a version, and where: the fields of :class:`checkpoint_manager.Origin`, which only callers get.
+
+    The classes that callers get take longer to make than a look at a stage, which needs none of them.
+    """
+
+    user: str
+    host: str
+    pid: int
+    python: str
+    library: str
+
+
 class Entry(NamedTuple):
     """The authenticated metadata of one version, with its link to the version before it."""
 
@@ -150,7 +162,7 @@ class Entry(NamedTuple):
     status: Status
     created_at: datetime
     metadata: dict[str, Any]
-    origin: Origin
+    origin: Writer
     size: int
     restored_from: int | None
     attachments: tuple[AttachmentRecord, ...] = ()
@@ -162,9 +174,10 @@ class Entry(NamedTuple):
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
+        made: type[Version] = load("checkpoint_manager.models").Version
+        by = _origin(self.origin)
         if not self.attachments:
-            by = self.origin
-            return Version(stage, version, self.status, self.created_at, self.metadata, by, self.size, self.restored_from)
+            return made(stage, version, self.status, self.created_at, self.metadata, by, self.size, self.restored_from)
         arrays, attached = 0, []
         for each in self.attachments:
             if each.name == CONTENTS:
@@ -173,8 +186,8 @@ class Entry(NamedTuple):
                 attachment_info = load("checkpoint_manager.attachment_info")
                 attached.append(attachment_info.AttachmentInfo(each.name, each.kind, each.size, each.detail))
         size, attachments = self.size + arrays, tuple(attached)
-        placed = (self.status, self.created_at, self.metadata, self.origin, size, self.restored_from, attachments, arrays)
-        return Version(stage, version, *placed)
+        placed = (self.status, self.created_at, self.metadata, by, size, self.restored_from, attachments, arrays)
+        return made(stage, version, *placed)
 
 
 def parse_header(opening: bytes) -> Header:
@@ -340,7 +353,7 @@ def decode_entry(plain: bytes) -> Entry:
             at = datetime.fromisoformat(created_at)
             attachments = take_records(metadata) if NOTE in metadata else ()
             durable = _take_durable(metadata) if DURABLE in metadata else None
-            by = _origin(**origin)
+            by = _writer(**origin)
             return Entry(version_id, previous, status, at, metadata, by, size, restored_from, attachments, durable)
     except (ValueError, TypeError, AttributeError):
         pass
@@ -357,15 +370,21 @@ def _take_durable(metadata: dict[str, Any]) -> Ancestor | None:
 
 
 @functools.lru_cache(maxsize=8, typed=True)  # a hostile one may be long
-def _origin(user: object, host: object, pid: object, python: object, library: object) -> Origin:
-    """Return the origin of versions, of which one process writes many.
+def _writer(user: object, host: object, pid: object, python: object, library: object) -> Writer:
+    """Return the writer of versions, of which one process writes many.
 
     Raises:
         TypeError: A field is not of this format.
     """
     if type(user) is str and type(host) is str and type(pid) is int and type(python) is str and type(library) is str:
-        return Origin(user, host, pid, python, library)
+        return Writer(user, host, pid, python, library)
     raise TypeError
+
+
+@functools.lru_cache(maxsize=8)
+def _origin(writer: Writer) -> Origin:
+    made: type[Origin] = load("checkpoint_manager.models").Origin
+    return made(*writer)
 
 
 def is_id(value: object) -> bool:

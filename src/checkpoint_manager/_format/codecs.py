@@ -9,12 +9,12 @@ from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import is_unicode
 from checkpoint_manager.errors import ArgumentError
-from checkpoint_manager.models import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from checkpoint_manager._format.embedded import Embedded, Reader
+    from checkpoint_manager.models import Codec
 
 _MAX_NAME = 255
 
@@ -52,9 +52,10 @@ def checked(codecs: object) -> Codecs:
     return result
 
 
-def _checked(codec: object) -> Codec[Any]:
-    if not isinstance(codec, Codec):
-        raise wrong("codecs", codec, "a list of Codec")
+def _checked(given: object) -> Codec[Any]:
+    if not isinstance(given, load("checkpoint_manager.models").Codec):
+        raise wrong("codecs", given, "a list of Codec")
+    codec: Codec[Any] = given
     if not isinstance(codec.type, type):
         raise wrong("type of a codec", codec.type, "a class")
     if load("checkpoint_manager._format.values").is_known(codec.type):

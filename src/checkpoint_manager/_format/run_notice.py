@@ -25,10 +25,9 @@ from typing import Any
 
 import orjson
 
-from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.checkpoint_file import BrokenError, Writer
 from checkpoint_manager._format.notes import is_list_of_stages
 from checkpoint_manager._format.records import RecordFormat
-from checkpoint_manager.models import Origin
 
 FORMAT, _OLDER_FORMAT = "checkpoint-manager-run/2", "checkpoint-manager-run/1"
 MAX_NOTICE_BYTES = 8 * 1024
@@ -47,7 +46,7 @@ class RunNotice:
     run: str
     started_at: datetime
     updated_at: datetime
-    origin: Origin
+    origin: Writer
     resumed: int = 0
     done: int | None = None
     total: int | None = None
@@ -99,7 +98,7 @@ def decode(content: bytes) -> RunNotice:
             and is_list_of_stages(stages)
         )
         if is_valid:
-            return RunNotice(*texts, *times, Origin(**origin), *counts, tuple(stages))  # type: ignore[call-arg]  # counted above
+            return RunNotice(*texts, *times, Writer(**origin), *counts, tuple(stages))  # type: ignore[call-arg]  # counted above
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         pass
     raise BrokenError("is not of this format")

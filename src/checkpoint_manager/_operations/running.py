@@ -13,6 +13,7 @@ from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._operations import select
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, StageNameError
+from checkpoint_manager.models import Origin
 from checkpoint_manager.reports import Running
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _told(store: Store, run: HeldRun) -> Running | None:
         notice.stage,
         started_at=notice.started_at,
         updated_at=notice.updated_at,
-        origin=notice.origin,
+        origin=Origin(*notice.origin),
         run_id=notice.run,
         done=notice.done,
         total=notice.total,

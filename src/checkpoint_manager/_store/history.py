@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
+from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenVersion, seen_line
@@ -46,7 +47,6 @@ from checkpoint_manager.errors import (
     RollbackError,
     StorageError,
 )
-from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.last_seen import LastSeen, SeenLine
     from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Backend, Session
+    from checkpoint_manager.models import Version
 
 LONG = 256
 """From so many versions on, notes of a history are left for later processes, if the backend makes them."""
@@ -449,7 +450,7 @@ class History:
                 return
             for version, entry, _, is_missing in self.walk(stage, session, below):
                 if entry is None:
-                    yield Version(stage, version, "missing" if is_missing else "damaged")
+                    yield load("checkpoint_manager.models").Version(stage, version, "missing" if is_missing else "damaged")
                 else:
                     yield entry.as_version(stage, version)
 

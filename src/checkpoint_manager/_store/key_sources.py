@@ -28,8 +28,8 @@ from checkpoint_manager._format.seal import KEY_BYTES, generate_key
 from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._text import printable
+from checkpoint_manager.credentials import KeyFile, Passphrase
 from checkpoint_manager.errors import ArgumentError, Hint, KeyUnavailableError
-from checkpoint_manager.models import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

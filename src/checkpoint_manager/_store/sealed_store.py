@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
-from checkpoint_manager._format.checkpoint_file import READ_IT_WITH_ANOTHER, BrokenError, Entry, Header, Place, SealedData
+from checkpoint_manager._format.checkpoint_file import (
+    READ_IT_WITH_ANOTHER,
+    BrokenError,
+    Entry,
+    Header,
+    Place,
+    SealedData,
+    Writer,
+)
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
@@ -34,7 +42,6 @@ from checkpoint_manager.backends.base import (
     maintenance_of,
 )
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
-from checkpoint_manager.models import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -483,9 +490,9 @@ def _slices(file: Reader, missing: int) -> Iterator[bytes]:
 
 
 @functools.lru_cache(maxsize=1)
-def origin(pid: int) -> Origin:
+def origin(pid: int) -> Writer:
     """Return the origin that is stored in each version; a forked child has its own."""
-    return Origin(_text(_user()), _text(os.uname().nodename), pid, sys.version.split()[0], __version__)
+    return Writer(_text(_user()), _text(os.uname().nodename), pid, sys.version.split()[0], __version__)
 
 
 def _text(name: str) -> str:

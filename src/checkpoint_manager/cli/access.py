@@ -18,9 +18,9 @@ from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import NoStoreError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase
 from checkpoint_manager.cli.output import say
+from checkpoint_manager.credentials import KeyFile, Passphrase
 from checkpoint_manager.errors import KeyUnavailableError
 from checkpoint_manager.manager import CheckpointManager
-from checkpoint_manager.models import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

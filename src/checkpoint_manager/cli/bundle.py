@@ -13,7 +13,7 @@ from checkpoint_manager.cli.output import show_size
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import KeyFile, Passphrase
+    from checkpoint_manager.credentials import KeyFile, Passphrase
     from checkpoint_manager.reports import BundleSummary
 
 STREAM = "-"

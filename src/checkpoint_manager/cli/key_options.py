@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_ar
 import click
 
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.models import Passphrase
+from checkpoint_manager.credentials import Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from checkpoint_manager._store.presence import has_keyring
 from checkpoint_manager._store.store import open_store
 from checkpoint_manager.backends.registry import open_backend, scheme_of
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.models import KeyFile
+from checkpoint_manager.credentials import KeyFile
 
 _PATIENCE = 60.0
 """The default of ``--lock-timeout``, in seconds."""
