@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import typing
 
@@ -54,6 +55,15 @@ def test_it_makes_the_same_class() -> None:
     assert set(vars(Theirs)) - set(vars(Ours)) <= {"__orig_bases__"}
 
 
+def test_without_a_docstring_it_shows_its_fields() -> None:
+    class Bare(_named_tuple.NamedTuple):
+        first: int
+        second: int = 2
+
+    assert Bare.__doc__ == "Bare(first, second)"
+    assert str(inspect.signature(Bare)) == "(first, second=2)"
+
+
 def test_its_values_are_the_same() -> None:
     ours, theirs = Ours(1), Theirs(1)
     assert ours == theirs == (1, "none")
@@ -69,5 +79,7 @@ def test_its_values_are_the_same() -> None:
     for kind in (Ours, Theirs):
         with pytest.raises(TypeError, match="missing 1 required positional argument: 'first'"):
             kind()  # type: ignore[call-arg]
+        with pytest.raises((TypeError, ValueError), match="third"):  # as the version of Python has it
+            kind(1)._replace(third=3)
         with pytest.raises(AttributeError, match="can't set attribute"):
             kind(1).first = 2  # type: ignore[misc]
