@@ -15,7 +15,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, FormatError, IntegrityError
 from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import gaps as sealed_gaps
-from checkpoint_manager._format import payload
+from checkpoint_manager._format import note_keys, payload
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.embedded import Held
 from checkpoint_manager._format.hidden import Hidden
@@ -158,7 +158,7 @@ def test_attachments_are_read_by_the_library_and_by_the_stranger(vector: dict[st
 
 def library_reads(fields: dict[str, Any], segment: bytes, store: str, stage: str) -> bytes:
     """Return the content of an attachment of one segment."""
-    (record,) = attachment_format.take_records({attachment_format.NOTE: {"w": fields}})
+    (record,) = attachment_format.take_records({note_keys.ATTACHMENTS: {"w": fields}})
     content = memoryview(bytearray(record.size))
     context = attachment_format.bound_to(store, stage, record.id, 0, last=True)
     attachment_format.open_segment(record, 0, [segment], content, context, record.digests[0])

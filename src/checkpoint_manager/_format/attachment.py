@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.hidden import Hidden
+from checkpoint_manager._format.note_keys import ATTACHMENTS
 from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
 
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 HashName: TypeAlias = Literal["blake3", "sha256"]
 
 FORMAT = "checkpoint-manager/attachment/1"
-NOTE = "@attachments"
 CONTENTS = "@contents"
 """The name of the attachment that holds the arrays in the data; a user's does not begin with ``@``."""
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -229,7 +229,7 @@ def take_records(metadata: dict[str, Any]) -> tuple[AttachmentRecord, ...]:
     Raises:
         ValueError: They are not of this format.
     """
-    note = metadata.pop(NOTE)
+    note = metadata.pop(ATTACHMENTS)
     if type(note) is not dict or not note or not all(map(_is_record, note, note.values())):
         raise ValueError(_NOT_RECORDS)
     return tuple(_record(name, fields) for name, fields in note.items())

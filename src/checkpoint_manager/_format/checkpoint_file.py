@@ -51,15 +51,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from checkpoint_manager._format import seal
-from checkpoint_manager._format.attachment import CONTENTS, NOTE, AttachmentRecord, encode_records, sealed_under, take_records
-from checkpoint_manager._format.note_keys import DURABLE
+from checkpoint_manager._format.note_keys import ATTACHMENTS, DURABLE
 from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import ModuleType
 
+    from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer, Origin, Status, Version
 
@@ -180,7 +181,7 @@ class Entry(NamedTuple):
             return made(stage, version, self.status, self.created_at, self.metadata, by, self.size, self.restored_from)
         arrays, attached = 0, []
         for each in self.attachments:
-            if each.name == CONTENTS:
+            if each.name == _attachments().CONTENTS:
                 arrays += each.size
             else:
                 attachment_info = load("checkpoint_manager.attachment_info")
@@ -188,6 +189,11 @@ class Entry(NamedTuple):
         size, attachments = self.size + arrays, tuple(attached)
         placed = (self.status, self.created_at, self.metadata, by, size, self.restored_from, attachments, arrays)
         return made(stage, version, *placed)
+
+
+def _attachments() -> ModuleType:
+    """Return the module of the records of attachments, which few versions have."""
+    return load("checkpoint_manager._format.attachment")
 
 
 def parse_header(opening: bytes) -> Header:
@@ -243,7 +249,9 @@ def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) ->
     except seal.SealBrokenError:
         raise BrokenError("has metadata that does not open: it is damaged, was changed, or belongs elsewhere") from None
     entry = decode_entry(plain)
-    return entry._replace(attachments=sealed_under(header.key, entry.attachments)) if entry.attachments else entry
+    return (
+        entry._replace(attachments=_attachments().sealed_under(header.key, entry.attachments)) if entry.attachments else entry
+    )
 
 
 def sealed_data(header: Header, place: Place, entry: Entry) -> SealedData:
@@ -321,7 +329,7 @@ def _with_notes(entry: Entry) -> dict[str, Any]:
     """Return the metadata with what has a field of its own in an entry."""
     metadata = dict(entry.metadata)
     if entry.attachments:
-        metadata[NOTE] = encode_records(entry.attachments)
+        metadata[ATTACHMENTS] = _attachments().encode_records(entry.attachments)
     if entry.durable is not None:
         metadata[DURABLE] = [entry.durable.version, entry.durable.id]
     return metadata
@@ -351,7 +359,7 @@ def decode_entry(plain: bytes) -> Entry:
             and (restored_from is None or (type(restored_from) is int and 1 <= restored_from <= MAX_VERSION))
         ):
             at = datetime.fromisoformat(created_at)
-            attachments = take_records(metadata) if NOTE in metadata else ()
+            attachments = _attachments().take_records(metadata) if ATTACHMENTS in metadata else ()
             durable = _take_durable(metadata) if DURABLE in metadata else None
             by = _writer(**origin)
             return Entry(version_id, previous, status, at, metadata, by, size, restored_from, attachments, durable)

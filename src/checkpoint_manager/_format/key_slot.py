@@ -13,13 +13,11 @@ refused before a key is derived.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from checkpoint_manager._format import seal
@@ -90,7 +88,7 @@ class Slot(NamedTuple):
         """Return the slot's wrapping key. For a passphrase this is slow on purpose."""
         if self.cost is None:
             return Hidden(HKDF(SHA512(), seal.KEY_BYTES, self.salt, SLOT_FORMAT.encode()).derive(secret.material.raw))
-        argon = Argon2id(
+        argon = load("cryptography.hazmat.primitives.kdf.argon2").Argon2id(
             salt=self.salt,
             length=seal.KEY_BYTES,
             iterations=self.cost.passes,
@@ -203,7 +201,7 @@ def _check(condition: bool, name: str) -> None:  # noqa: FBT001  # an assertion 
 
 def encode_bytes(data: bytes) -> str:
     """Return bytes as the keyring writes them: Base64 (RFC 4648, section 4)."""
-    return base64.b64encode(data).decode()
+    return binascii.b2a_base64(data, newline=False).decode()  # base64 itself takes long to import, with struct
 
 
 def decode_bytes(text: str) -> bytes:
@@ -213,6 +211,6 @@ def decode_bytes(text: str) -> bytes:
         BrokenError: It is not Base64.
     """
     try:
-        return base64.b64decode(text, validate=True)
+        return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError, TypeError):
         raise BrokenError("has a field that is not Base64") from None

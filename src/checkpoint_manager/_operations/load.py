@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import BrokenError, open_data
+from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
-from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SMALL = 64 * 1024
 """Up to how many bytes a version is read at once. The look at a stage costs little beside a longer one."""
+_ATTACHMENTS = "checkpoint_manager._store.attachments"
+"""Few versions have any: it is loaded for them."""
 
 
 class Loaded(NamedTuple):
@@ -117,7 +119,7 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
             store.history.confirm(stage, look, entry, session)
             if store.history.is_in_order(stage, look, entry):
                 store.verified.keep(stage, look.number, opened, look.status, session)
-            contents = attachments.contents_of(store, stage, look.number, entry) if entry.attachments else None
+            contents = _contents_of(store, stage, look.number, entry)
             return Loaded(look.number, entry, opened.data, contents)
     return None
 
@@ -137,7 +139,7 @@ def _last_before(store: Store, stage: str, version: int, session: Session) -> Lo
                 if store.entry(stage, number, session).status in {"completed", "cleared"}:
                     entry, data = store.load(stage, number, session)
                     store.chains.check(stage, number, entry, store.history.look(stage, session), session)
-                    return Loaded(number, entry, data, attachments.contents_of(store, stage, number, entry))
+                    return Loaded(number, entry, data, _contents_of(store, stage, number, entry))
             except VersionAbsentError:
                 gap = store.gaps(stage, session)[0].find(number)  # deleted meanwhile
                 if gap is None:
@@ -174,7 +176,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
         store.history.confirm(stage, look, entry, session)
     elif version < look.number:
         store.chains.check(stage, version, entry, look, session)
-    return Loaded(version, entry, data, attachments.contents_of(store, stage, version, entry))
+    return Loaded(version, entry, data, _contents_of(store, stage, version, entry))
 
 
 def is_completed(store: Store, stage: str) -> bool:
@@ -200,8 +202,13 @@ def is_completed(store: Store, stage: str) -> bool:
     return loaded is not None and loaded.entry.status == "completed" and _has_its_attachments(store, stage, loaded)
 
 
+def _contents_of(store: Store, stage: str, version: int, entry: Entry) -> OpenContents | None:
+    return load(_ATTACHMENTS).contents_of(store, stage, version, entry) if entry.attachments else None
+
+
 def _has_its_attachments(store: Store, stage: str, loaded: Loaded) -> bool:
     for each in loaded.entry.attachments:
+        attachments = load(_ATTACHMENTS)
         if not attachments.is_there(store, stage, each):
             where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
             _LOG.error("%s has lost %s: put it back, or run the stage again", where, attachments.described(each))

@@ -11,7 +11,6 @@ or a passphrase must belong to this user or to root, and nobody else may write t
 
 from __future__ import annotations
 
-import base64
 import binascii
 import contextlib
 import errno
@@ -43,6 +42,8 @@ PASSPHRASE_COMMAND = "CHECKPOINT_MANAGER_PASSPHRASE_COMMAND"  # noqa: S105  # li
 VARIABLES = (KEY_FILE, PASSPHRASE, PASSPHRASE_FILE, PASSPHRASE_COMMAND)
 
 _PREFIX = "checkpoint-manager-key-1:"
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+"""From the alphabet for URLs, which a key file is written in, to that of :mod:`binascii`."""
 _MAX_FILE_BYTES = 64 * 1024
 _EXPLANATION = (
     "# A key of checkpoint_manager. Anyone who has it can read and write the checkpoints it opens; without it, nobody can.\n"
@@ -283,7 +284,8 @@ def _key_in(content: SecretBytes) -> SecretBytes | None:
     if len(lines) != 1 or not lines[0].startswith(_PREFIX.encode()):
         return None
     try:
-        return Hidden(base64.b64decode(lines[0].removeprefix(_PREFIX.encode()), altchars=b"-_", validate=True))
+        encoded = Hidden(lines[0].removeprefix(_PREFIX.encode()).translate(_STANDARD))
+        return Hidden(binascii.a2b_base64(encoded.raw, strict_mode=True))
     except binascii.Error:
         return Hidden(b"")
 
@@ -331,7 +333,7 @@ def create_key_file(path: StrPath) -> Secret:
     Raises:
         KeyUnavailableError: It can't be written.
     """
-    line = Hidden(_PREFIX.encode() + base64.urlsafe_b64encode(generate_key().raw) + b"\n")
+    line = Hidden(_PREFIX.encode() + load("base64").urlsafe_b64encode(generate_key().raw) + b"\n")
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
     try:

@@ -29,7 +29,7 @@ GROUP = "checkpoint_manager.backends"
 """The group of the entry points by which other packages add schemes."""
 
 _FILES_AND_SERVERS = "sqlite|postgres|postgresql|s3|gs|az"
-_URL = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*)://|(memory|{_FILES_AND_SERVERS}):|({_FILES_AND_SERVERS})//", re.ASCII)
+_URL = rf"(?a)([A-Za-z][A-Za-z0-9+.-]*)://|(memory|{_FILES_AND_SERVERS}):|({_FILES_AND_SERVERS})//"
 """A URL, or what is one but for a slip: its backend refuses that, and says how it is written."""
 _USER = r"(?s)(://[^:@/?#]*):.*@"
 _USER_WITHOUT_SLASHES = r"(?s)^([^:]*):.*@"
@@ -101,7 +101,9 @@ def expanded(path: str | bytes | os.PathLike[str]) -> str:
 
 def scheme_of(location: str | os.PathLike[str]) -> str:
     """Return the scheme of a URL, in lower case; empty if the location is a path."""
-    match = _URL.match(location) if isinstance(location, str) else None
+    if not isinstance(location, str) or (":" not in location and "//" not in location):  # as most are
+        return ""
+    match = re.match(_URL, location)
     return (match[1] or match[2] or match[3]).lower() if match else ""
 
 

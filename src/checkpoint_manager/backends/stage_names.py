@@ -32,8 +32,8 @@ _SHOWN_CHARACTERS = 40
 _READABLE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 # The other devices (CONIN$, CONOUT$, CLOCK$, COM and LPT with a superscript digit) contain characters that are encoded.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))})
-_ENCODED = re.compile(r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+")
-_BYTES = re.compile(r"(?:%[0-9a-f]{2})+")
+_ENCODED = r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+"
+_BYTES = r"(?:%[0-9a-f]{2})+"
 _UNCHANGED = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 _HASH_MARK = "%%"
 _HASH = r"[0-9a-f]{64}"
@@ -136,10 +136,10 @@ _PIECES = _Pieces({each: each if each in _READABLE else _escape(each) for each i
 
 def _decode(name: str) -> str | None:
     """Return the text that ``name`` encodes, canonically or not; None if it is not an encoding."""
-    if _ENCODED.fullmatch(name) is None:
+    if re.fullmatch(_ENCODED, name) is None:
         return None
     try:
-        return _BYTES.sub(_unescape, name)
+        return re.sub(_BYTES, _unescape, name)
     except UnicodeDecodeError:
         return None
 

@@ -23,8 +23,8 @@ A note is one line: a checksum, because a reader may see half of two notes, and 
 
 from __future__ import annotations
 
+import binascii
 import functools
-import zlib
 from typing import TYPE_CHECKING
 
 import orjson
@@ -62,13 +62,13 @@ def encode(note: Note) -> bytes | None:
     if not started or len(note.pending) > _MOST_PENDING:
         return None
     content = orjson.dumps([started, tuple(note.found), note.pending])
-    return b"%08x %b\n" % (zlib.crc32(content), content)
+    return b"%08x %b\n" % (binascii.crc32(content), content)
 
 
 def decode(line: bytes, status: os.stat_result) -> Note | None:
     """Return a note if the folder of this status is as it was then; None if it is not, or the note is damaged."""
     checksum, _, content = line.partition(b"\n")[0].partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(content):
+    if checksum != b"%08x" % binascii.crc32(content):
         return None
     try:
         started, (number, durable, head, changed, named, state), names = orjson.loads(content)
