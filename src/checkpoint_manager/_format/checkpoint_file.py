@@ -175,7 +175,7 @@ class Entry(NamedTuple):
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
-        made: type[Version] = load("checkpoint_manager.models").Version
+        made: type[Version] = _models().Version
         by = _origin(self.origin)
         if not self.attachments:
             return made(stage, version, self.status, self.created_at, self.metadata, by, self.size, self.restored_from)
@@ -189,6 +189,12 @@ class Entry(NamedTuple):
         size, attachments = self.size + arrays, tuple(attached)
         placed = (self.status, self.created_at, self.metadata, by, size, self.restored_from, attachments, arrays)
         return made(stage, version, *placed)
+
+
+@functools.cache
+def _models() -> ModuleType:
+    """Return the module of what callers get."""
+    return load("checkpoint_manager.models")
 
 
 def _attachments() -> ModuleType:
@@ -391,7 +397,7 @@ def _writer(user: object, host: object, pid: object, python: object, library: ob
 
 @functools.lru_cache(maxsize=8)
 def _origin(writer: Writer) -> Origin:
-    made: type[Origin] = load("checkpoint_manager.models").Origin
+    made: type[Origin] = _models().Origin
     return made(*writer)
 
 
