@@ -36,7 +36,9 @@ def mount_of(path: str) -> Mount:
     best, found = "", Mount()
     for line in _lines():
         before, _, after = line.partition(" - ")
-        place = re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), before.split(" ")[4])
+        place = before.split(" ")[4]
+        if "\\" in place:  # as hardly ever
+            place = re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), place)
         above = real == place or real.startswith(place.rstrip("/") + "/")
         if above and len(place) >= len(best):  # a later mount hides an earlier one at the same place
             kind, _, options = after.split(" ")[:3]

@@ -7,11 +7,10 @@ replace the files in it, unless the directory has the sticky bit, as ``/tmp`` ha
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 import stat
-
-from checkpoint_manager._loading import load
 
 _GROUP, _WORLD = stat.S_IWGRP, stat.S_IWOTH
 
@@ -70,6 +69,6 @@ def user_name(number: int) -> str:
 def _is_private(group: int) -> bool:
     """Return whether a group is this user's private group, which many systems create under the user's name."""
     with contextlib.suppress(KeyError):
-        entry, user = load("grp").getgrgid(group), pwd.getpwuid(os.geteuid())
+        entry, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
         return user.pw_gid == group and entry.gr_name == user.pw_name and not set(entry.gr_mem) - {user.pw_name}
     return False

@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from checkpoint_manager._format import seal
@@ -88,7 +89,7 @@ class Slot(NamedTuple):
         """Return the slot's wrapping key. For a passphrase this is slow on purpose."""
         if self.cost is None:
             return Hidden(HKDF(SHA512(), seal.KEY_BYTES, self.salt, SLOT_FORMAT.encode()).derive(secret.material.raw))
-        argon = load("cryptography.hazmat.primitives.kdf.argon2").Argon2id(
+        argon = Argon2id(
             salt=self.salt,
             length=seal.KEY_BYTES,
             iterations=self.cost.passes,

@@ -42,8 +42,8 @@ PASSPHRASE_COMMAND = "CHECKPOINT_MANAGER_PASSPHRASE_COMMAND"  # noqa: S105  # li
 VARIABLES = (KEY_FILE, PASSPHRASE, PASSPHRASE_FILE, PASSPHRASE_COMMAND)
 
 _PREFIX = "checkpoint-manager-key-1:"
-_STANDARD = bytes.maketrans(b"-_", b"+/")
-"""From the alphabet for URLs, which a key file is written in, to that of :mod:`binascii`."""
+_FOR_URLS, _STANDARD = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
+"""A key file is written in the alphabet for URLs; :mod:`binascii` knows the other one."""
 _MAX_FILE_BYTES = 64 * 1024
 _EXPLANATION = (
     "# A key of checkpoint_manager. Anyone who has it can read and write the checkpoints it opens; without it, nobody can.\n"
@@ -333,7 +333,7 @@ def create_key_file(path: StrPath) -> Secret:
     Raises:
         KeyUnavailableError: It can't be written.
     """
-    line = Hidden(_PREFIX.encode() + load("base64").urlsafe_b64encode(generate_key().raw) + b"\n")
+    line = Hidden(_PREFIX.encode() + binascii.b2a_base64(generate_key().raw, newline=False).translate(_FOR_URLS) + b"\n")
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
     try:
