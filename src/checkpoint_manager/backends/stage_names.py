@@ -128,10 +128,13 @@ class _Pieces(dict[str, str]):
     """The encoding of each character. Those of ASCII are kept, because thousands of names are decoded at once."""
 
     def __missing__(self, character: str) -> str:
-        return _escape(character)
+        escaped = _escape(character)
+        if character.isascii():
+            self[character] = escaped
+        return escaped
 
 
-_PIECES = _Pieces({each: each if each in _READABLE else _escape(each) for each in map(chr, range(128))})
+_PIECES = _Pieces(zip(_READABLE, _READABLE, strict=True))
 
 
 def _decode(name: str) -> str | None:
