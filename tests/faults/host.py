@@ -6,9 +6,12 @@ Started once and told by standard input, a line for each task; see :class:`Task`
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import logging
 import os
+import pkgutil
 import random
 import re
 import select
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+import checkpoint_manager
 from checkpoint_manager import CheckpointError, StorageError
 from tests.faults.operations import BROKEN, OPERATIONS, SECOND_KEY, Operation, opened, scheme, snapshot
 from tests.faults.strace import CHANGING, OF_FILES, Call, Strace, calls
@@ -434,6 +438,15 @@ def attempt(task: dict[str, Any]) -> dict[str, Any]:
     return {**asdict(tally), "seconds": time.monotonic() - started}
 
 
+def import_everything() -> None:
+    """Import what operations would import under the fault, which Python would raise as it is."""
+    for module in pkgutil.walk_packages(checkpoint_manager.__path__, "checkpoint_manager."):
+        if module.name.split(".")[1] in {"_filesystem", "_format", "_operations", "_store", "backends", "keys", "stages"}:
+            with contextlib.suppress(ImportError):  # of another library, for an extra
+                importlib.import_module(module.name)
+
+
 if __name__ == "__main__":
     logging.disable()
+    import_everything()
     serve(attempt)
