@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -74,6 +75,18 @@ def test_it_takes_few_calls_through_few_modules(cm: CheckpointManager, tmp_path:
     assert deepest <= most_depth
     for look in ("History.look", "LocalBackend.newest"):
         assert [name for _, name in calls].count(look) == bool(after)
+
+
+def test_the_first_look_of_a_process_takes_few_calls(cm: CheckpointManager, tmp_path: Path) -> None:
+    cm.save_checkpoint("another", DATA)
+    for method in ("has_checkpoint", "load_checkpoint"):
+        first = getattr(CheckpointManager(tmp_path / "store", key=bytes(32)), method)
+        first("another")
+        calls, deepest = calls_of(functools.partial(first, "train"))
+        names = [name for _, name in calls]
+        assert len(names) <= 50, "\n".join(names)
+        assert deepest <= 7
+        assert "LocalSession.__enter__" not in names
 
 
 def test_a_save_after_a_save_goes_the_same_way(cm: CheckpointManager) -> None:

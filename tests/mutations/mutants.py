@@ -564,6 +564,42 @@ MUTANTS: list[Mutant] = [
         Replace("stamp(os.stat(self.keyring, follow_symlinks=False)) == self.keyring_stamp", "True"),
     ),
     Mutant(
+        "the first look does not compare the version with the one that was seen",
+        "_store/first_look.py",
+        "first_look",
+        Decide("entry.id != version_id", outcome=False),
+    ),
+    Mutant(
+        "the first look passes over a version that only the head holds",
+        "backends/local/backend.py",
+        "LocalBackend.read_newest",
+        Decide("not is_head", outcome=False),
+    ),
+    Mutant(
+        "the first look passes over other versions in the folder",
+        "backends/local/backend.py",
+        "LocalBackend.read_newest",
+        Decide("head.is_newest", outcome=False),
+    ),
+    Mutant(
+        "the first look passes over a record of deletions",
+        "backends/local/head.py",
+        "is_newest",
+        Replace("each == GAPS", "False"),
+    ),
+    Mutant(
+        "the first look passes over a pending version",
+        "backends/local/head.py",
+        "is_newest",
+        Replace("each[:12] > number", "False"),
+    ),
+    Mutant(
+        "the first look does not ask which record of deletions was seen",
+        "_store/last_seen.py",
+        "LastSeen.recall_at_first",
+        Replace('os.stat(f"{path}.gaps", follow_symlinks=False)', 'os.stat(f"{path}.gaps.none", follow_symlinks=False)'),
+    ),
+    Mutant(
         "what was seen in a copy does not count for what was verified",
         "_store/last_seen.py",
         "LastSeen.is_unchanged",
@@ -609,7 +645,12 @@ MUTANTS: list[Mutant] = [
         "History.is_deleted",
         Replace("self.before(stage, number, session) is None", "True"),
     ),
-    Mutant("a damaged version counts as done", "_operations/load.py", "is_completed", Replace("False", "True")),
+    Mutant(
+        "a damaged version counts as done",
+        "_operations/load.py",
+        "is_completed",
+        Replace("False", "True", at=1, of=2),
+    ),
     Mutant("a restore does not say from what", "_operations/restore.py", "_copy", Drop("restored_from=loaded.version")),
     Mutant(
         "a pipeline is restored without being read first",

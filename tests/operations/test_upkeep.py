@@ -806,6 +806,8 @@ class TestWriters:
         monkeypatch.setattr(store, "open", opened)
         assert cm.load_checkpoint("train") == 5
         fresh = CheckpointManager(store.backend, key=KEY)
+        assert fresh.load_checkpoint("train") == 5
+        cm.save_checkpoint("train", 6)
         monkeypatch.setattr(fresh._store, "open", lambda *_: (_ for _ in ()).throw(VersionAbsentError))
         with pytest.raises(IntegrityError, match="missing"):
             fresh.load_checkpoint("train")

@@ -51,7 +51,16 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(stage)
         return whole(store, stage, session)
 
+    first = load.first_look
+
+    def first_look(store: Any, stage: str) -> Any:
+        found = first(store, stage)
+        if found is not None:
+            seen.append(stage)
+        return found
+
     monkeypatch.setattr(load, "newest_of_any_kind", look)
+    monkeypatch.setattr(load, "first_look", first_look)
     return seen
 
 

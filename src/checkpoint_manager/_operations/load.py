@@ -8,6 +8,7 @@ from checkpoint_manager._format.checkpoint_file import BrokenError, open_data
 from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
+from checkpoint_manager._store.first_look import first_look
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
@@ -50,6 +51,10 @@ def load_newest(store: Store, stage: str) -> Loaded:
     verified = store.verified.recall(stage)
     if verified is not None and (again := _again(store, stage, verified)) is not None:
         return again
+    looked = first_look(store, stage) if stage not in store.history.tips else None
+    if looked is not None and looked[1].entry.status == "completed":
+        version, (entry, data, _, _) = looked
+        return Loaded(version, entry, data, _contents_of(store, stage, version, entry))
     with store.session(stage) as session:
         newest = newest_of_any_kind(store, stage, session)
         if newest is None:
@@ -119,7 +124,7 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
             store.history.confirm(stage, look, entry, session)
             if store.history.is_in_order(stage, look, entry):
                 store.verified.keep(stage, look.number, opened, look.status, session)
-            contents = _contents_of(store, stage, look.number, entry)
+            contents = _contents_of(store, stage, look.number, entry) if entry.attachments else None
             return Loaded(look.number, entry, opened.data, contents)
     return None
 
@@ -192,25 +197,32 @@ def is_completed(store: Store, stage: str) -> bool:
     if verified is not None and verified.mark.holds():
         return True
     try:
-        with store.session(stage) as session:
-            loaded = newest_of_any_kind(store, stage, session)
+        looked = first_look(store, stage) if stage not in store.history.tips else None
+        if looked is not None:
+            version, entry = looked[0], looked[1].entry
+        else:
+            with store.session(stage) as session:
+                loaded = newest_of_any_kind(store, stage, session)
+            if loaded is None:
+                return False
+            version, entry = loaded.version, loaded.entry
     except IntegrityError as error:
         if error.stage is None:
             raise
         _LOG.error("%s", error)  # the message says all; a traceback would not help
         return False
-    return loaded is not None and loaded.entry.status == "completed" and _has_its_attachments(store, stage, loaded)
+    return entry.status == "completed" and (not entry.attachments or _has_its_attachments(store, stage, version, entry))
 
 
 def _contents_of(store: Store, stage: str, version: int, entry: Entry) -> OpenContents | None:
     return load(_ATTACHMENTS).contents_of(store, stage, version, entry) if entry.attachments else None
 
 
-def _has_its_attachments(store: Store, stage: str, loaded: Loaded) -> bool:
-    for each in loaded.entry.attachments:
+def _has_its_attachments(store: Store, stage: str, version: int, entry: Entry) -> bool:
+    for each in entry.attachments:
         attachments = load(_ATTACHMENTS)
         if not attachments.is_there(store, stage, each):
-            where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
+            where = f"version {version} of stage {printable(stage)} in {store.backend.location}"
             _LOG.error("%s has lost %s: put it back, or run the stage again", where, attachments.described(each))
             return False
     return True

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import orjson
 
-from checkpoint_manager._filesystem import user_directories
+from checkpoint_manager._filesystem import files, user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
@@ -55,6 +55,8 @@ _MOST_LOCATIONS = 1000
 """How many are looked at for copies of a store."""
 _LOCATION = re.compile(rb"([0-9a-f]{32}) .+\n", re.DOTALL)
 _MAX_BYTES = 8192
+_MOST_AT_FIRST = 16
+"""How many lines are kept open when each was read for the first time."""
 _NOWHERE = "/dev/null/no state directory"
 """Nothing can be read or written there."""
 _NOTHING_TO_READ = {
@@ -269,6 +271,40 @@ class LastSeen(_Folder):
         line, status = self._examine(_file_of(stage))
         match = _VERSION.match(line)
         return (SeenVersion(int(match[1]), match[2].decode()) if match else None), status
+
+    def recall_at_first(self, stage: str) -> tuple[SeenVersion, os.stat_result] | None:
+        """Return what :meth:`recall_with_status` returns, unless there is more to tell.
+
+        There is if no version was seen, or a record of gaps, and if the line is open already or can't be opened.
+
+        Only the first few are kept open: as a rule, the others are many that are asked about once.
+        """
+        name = _file_of(stage)
+        path = f"{self._directory}/{name}"
+        if name in self._kept:
+            return None
+        try:
+            try:
+                os.stat(f"{path}.gaps", follow_symlinks=False)
+            except FileNotFoundError:
+                number = os.open(path, _OPEN)
+            else:
+                return None
+            try:
+                status = os.fstat(number)
+                line = os.pread(number, _MAX_BYTES, 0)
+            finally:
+                if len(self._kept) < _MOST_AT_FIRST:
+                    self._kept[name] = Descriptor(number)
+                    make_room()
+                else:
+                    files.close(number)
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+            return None
+        match = _VERSION.match(line)
+        return None if match is None or is_foreign(status) else (SeenVersion._make((int(match[1]), match[2].decode())), status)
 
     def stamp(self, status: os.stat_result, now: int) -> Stamp | None:
         """Return what changes when another version is remembered; None if it might not.

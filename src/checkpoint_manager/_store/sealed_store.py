@@ -63,7 +63,7 @@ _ATTEMPTS = 100
 """How many times a writer tries to change a record while others do."""
 _MOST_CHARACTERS = 255
 """How much of the name of a user or host is stored."""
-_NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
+NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
 
 
 class Opened(NamedTuple):
@@ -257,6 +257,20 @@ class SealedStore:
             rest = _slices(file, sealed.sealed_length - (len(read) - length))
             return Opened(entry, sealed_format.open_data(key, sealed, read[length:], rest), key, sealed)
 
+    def open_whole(self, stage: str, version: int, content: bytes) -> Opened:
+        """Open a version of which all bytes are there; errors as for :meth:`examine`."""
+        place = Place._make((self._store_id, stage, version))
+        header = sealed_format.parse_header(content)
+        key = self.keyring.current.unlocked.keys.get(header.key)
+        if key is None or header.store != self._store_id:
+            raise BrokenError("belongs to another store, or is sealed under another key")
+        line = len(header.line)
+        entry = sealed_format.open_entry(key, header, place, content[line : header.data_offset])
+        sealed = sealed_format.sealed_data(header, place, entry)
+        if len(content) != sealed.offset + sealed.sealed_length:
+            raise BrokenError("is cut short, or has something appended")
+        return Opened._make((entry, sealed_format.open_data(key, sealed, content[sealed.offset :]), key, sealed))
+
     def only_copy(self, stage: str, newest: int) -> int | None:
         """Return the number of a version above the newest one of which only a copy outside the history is left, or None."""
         version = self.copied(stage, above=newest)
@@ -330,7 +344,7 @@ class SealedStore:
             IntegrityError: The record is damaged or forged.
             RollbackError: It is older than the one that this user has seen.
         """
-        known = self.known_gaps.get(stage, _NO_GAPS)
+        known = self.known_gaps.get(stage, NO_GAPS)
         limit, record = sealed_gaps.RECORD.max_bytes, known[1]
         if record is not None and self.backend.read_record("gaps", stage, limit=limit, known=record, session=session) is record:
             return known
@@ -341,7 +355,7 @@ class SealedStore:
         """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
         remedy = "Restore the record of deleted versions of this stage from a backup"
         found = self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy, session)
-        return found or _NO_GAPS
+        return found or NO_GAPS
 
     def _gaps_newer_than(self, seen: SeenRecord, stage: str, session: Session | None) -> tuple[Gaps, Record | None]:
         """Read the record, after ``seen`` was recalled: so that it is never ahead of the store."""

@@ -80,10 +80,20 @@ class VerifiedVersions:
         if seen is None or session is None or entry.attachments or entry.status != "completed":
             return
         mark = session.mark(version, self._store.keyring.current.record)
-        stamp = None if mark is None else self._store.last_seen.stamp(seen, mark.taken)
-        if mark is not None and stamp is not None:
-            self._kept[stage] = Verified(version, stamp, mark)
-            self._sealed[stage] = Sealed(version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed)
+        if mark is not None:
+            self.keep_marked(stage, version, opened, seen, mark.taken, mark)
+
+    def keep_marked(self, stage: str, version: int, opened: Opened, seen: os.stat_result, now: int, mark: Mark) -> None:
+        """Keep a completed version without attachments, with its mark; other arguments as for :meth:`keep`.
+
+        ``now`` is the time before the status of the line was read, in nanoseconds since 1970.
+        """
+        entry, stamp = opened.entry, self._store.last_seen.stamp(seen, now)
+        if stamp is not None:
+            self._kept[stage] = Verified._make((version, stamp, mark))
+            self._sealed[stage] = Sealed._make(
+                (version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed)
+            )
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
             if len(self._sealed) > _MOST_OPENED:

@@ -312,6 +312,22 @@ class Backend(ABC):
 
     # Versions
 
+    def read_newest(self, stage: str, version: int, keyring: Record) -> tuple[bytes, Mark | None] | None:  # noqa: ARG002  # most can't tell for less
+        """Return a small version, and its mark, if an exhaustive look finds that it is the newest, and nothing else to tell.
+
+        It takes the place of a session with :meth:`newest`, :meth:`read_record` and :meth:`open`, for less.
+
+        Args:
+            stage: The stage.
+            version: The version's number.
+            keyring: The keyring, as it was read last.
+
+        Returns:
+            The version's bytes and what :meth:`Session.mark` returns; None if the stage has another newest version, or a record
+            of gaps, or the version is not known to be durable, or the calls named above are to find out what is the matter.
+        """
+        return None
+
     @abstractmethod
     def stages(self) -> list[str]:
         """Return the names of all stages that have a version, or what :meth:`Maintenance.only_copy` opens, in any order."""

@@ -17,7 +17,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import TYPE_CHECKING
+import stat
+import time
+from typing import TYPE_CHECKING, cast
 
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.descriptors import Kept
@@ -51,7 +53,7 @@ from checkpoint_manager.backends.local.lock import (
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
-from checkpoint_manager.backends.local.version_file import VersionFile
+from checkpoint_manager.backends.local.version_file import FileMark, VersionFile
 from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 4096
 """A folder of this size has a hundred names, which are listed as fast as a few of them are looked for."""
 _LISTED_EVERY = 64
+_SMALL_BYTES = 64 * 1024
+"""Up to how many bytes a version is read at once with the look that finds it."""
 _SYNC_EVERY = 100
 """In a relaxed store, each version with such a number is made durable with all before it, which bounds the work of a flush."""
 
@@ -206,12 +210,14 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         try:
             if found is not None and not self._is_still_the_newest(found, stage, session):
                 found = head.follow(self.location, stage, session.folder, found, session.expected)
+            state = None
             if found is None:
                 found, session.others = head.listed(self.location, stage, session.folder)
-                found = found._replace(state=self._state(session.status, session.began))
-            if found.changed != session.changed:
+                state = self._state(session.status, session.began)
+            if state is not None or found.changed != session.changed:
                 is_settled = session.status is not None and self._times.is_settled(session.status, session.began)
-                found = found._replace(changed=session.changed if is_settled else 0)
+                changed, (number, durable, link, _, named, known) = session.changed if is_settled else 0, found
+                found = Found._make((number, durable, link, changed, named, state or known))
         except OSError as error:
             translate(error, "find the newest version of", self._history, stage)
             raise
@@ -289,6 +295,47 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._found[stage], self._pending[stage], self._noted[stage] = note.found, note.pending, note.found.state
         self._tidied.add(stage)
         return True
+
+    def read_newest(self, stage: str, version: int, keyring: Record) -> tuple[bytes, FileMark | None] | None:
+        folder_name, name, began = to_filename(stage), layout.version_name(version), time.time_ns()
+        try:
+            history = os.open(self._history, files.DIRECTORY)
+            try:
+                folder = os.open(folder_name, files.DIRECTORY, dir_fd=history)
+            finally:
+                files.close(history)
+            try:
+                status = os.fstat(folder)
+                top = os.stat(f"{self.location}{os.sep}{folder_name}{layout.SUFFIX}", follow_symlinks=False)
+                names = os.listdir(folder)
+                if self._is_shared or (names != [name] and not head.is_newest(version, names)):
+                    return None
+                file = os.open(name, files.READ, dir_fd=folder)
+                try:
+                    found = os.fstat(file)
+                    is_head = found.st_ino == top.st_ino and found.st_dev == top.st_dev
+                    if not is_head or not stat.S_ISREG(found.st_mode) or found.st_size > _SMALL_BYTES:
+                        return None
+                    content = os.read(file, found.st_size)
+                finally:
+                    files.close(file)
+            finally:
+                files.close(folder)
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+            return None
+        if status.st_size >= folder_note.LONG_BYTES or len(content) < found.st_size:
+            return None
+        is_settled = self._times.is_settled(status, began)
+        changed = status.st_ctime_ns if is_settled else 0
+        self._found[stage] = Found._make((version, version, (top.st_dev, top.st_ino), changed, 0, None))
+        mark = None
+        if is_settled and self._times.is_settled(found, began):
+            path = f"{self._history}{os.sep}{folder_name}"
+            stamps = cast("Stamp", keyring.stamp), stamp(status), stamp(found)
+            mark = FileMark._make((began, self._keyring, path, f"{path}{os.sep}{name}", *stamps))
+        return content, mark
 
     def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
         if not isinstance(session, LocalSession):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.backends.local import pending
-from checkpoint_manager.backends.local.layout import head_name, version_name, version_of
+from checkpoint_manager.backends.local.layout import GAPS, head_name, told_apart, version_name, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,11 +105,22 @@ def listed(root: str, stage: str, folder: int) -> tuple[Found, list[str]]:
     if not newest or head is None:
         return Found(newest, 0), others
     if _is_link(head, newest, folder):
-        return Found(newest, newest, _identity(head)), others
+        return Found(newest, newest, (head.st_dev, head.st_ino)), others
     durable = _linked(head, folder)
     if not (durable and is_same(path, head, durable, folder)):
         durable = newest if is_same(path, head, newest, folder) else 0
     return Found(newest, durable, _identity(head) if durable else None), others
+
+
+def is_newest(version: int, names: list[str]) -> bool:
+    """Return whether a version is the newest one among the names of a folder, and they tell no more.
+
+    They do if there is a record of gaps, or a pending version above.
+    """
+    digits, others = told_apart(names)
+    number = max(digits, default="")
+    is_plain = not any(each == GAPS or (each.endswith(pending.SUFFIX) and each[:12] > number) for each in others)
+    return is_plain and number == f"{version:012d}"
 
 
 def _linked(head: os.stat_result, folder: int) -> int:

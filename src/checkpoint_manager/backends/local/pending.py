@@ -58,7 +58,7 @@ MAX_BYTES = 256 * 1024
 _MOST_ADOPTED = 8
 """A power cut leaves two at most; planted ones must not cost a sync each."""
 _CANNOT_LINK = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
-_SUFFIX = ".pending"
+SUFFIX = ".pending"
 _NAME = r"([0-9]{12})\.([0-9a-f]{64})\.pending"
 
 
@@ -213,7 +213,7 @@ def _pending_files(names: Iterable[str], folder: int) -> list[str]:
 
 def _pending_names(names: Iterable[str]) -> list[str]:
     """Return the pending names among the names of a folder; what stands there may be a directory."""
-    return [name for name in names if name.endswith(_SUFFIX) and version_pending(name)]
+    return [name for name in names if name.endswith(SUFFIX) and version_pending(name)]
 
 
 def numbers(folder: int) -> list[int]:
@@ -257,7 +257,7 @@ def remove_torn(names: Iterable[str], folder: int, newest: int) -> tuple[str, ..
 
 def all_below(names: Iterable[str], folder: int, newest: int) -> tuple[str, ...] | None:
     """Return the pending names among these if all are at or below the newest version, and a writer has left nothing else."""
-    left = [name for name in names if is_temporary(name) or (name.endswith(_SUFFIX) and version_pending(name))]
+    left = [name for name in names if is_temporary(name) or (name.endswith(SUFFIX) and version_pending(name))]
     waiting = [name for name in left if not files.is_directory(name, folder)]
     return tuple(waiting) if all((version_pending(name) or newest + 1) <= newest for name in waiting) else None
 
