@@ -76,6 +76,14 @@ def test_it_is_short_at_each_of_many_stages(cm: CheckpointManager, store: Path, 
     assert looks == []
 
 
+def test_the_status_of_many_stages_takes_it_for_each(cm: CheckpointManager, store: Path, looks: list[str]) -> None:
+    cm.save_checkpoint("test", 1)
+    looks.clear()
+    found = CheckpointManager(store, key=KEY).status()
+    assert [(each.stage, each.newest and each.newest.number) for each in found] == [("test", 1), ("train", 3)]
+    assert looks == []
+
+
 def a_deletion(cm: CheckpointManager, _: Path) -> None:
     cm.delete_versions("train", [1])
 

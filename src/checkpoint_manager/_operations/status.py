@@ -10,6 +10,7 @@ from checkpoint_manager._operations import lineage
 from checkpoint_manager._operations.load import newest_of_any_kind
 from checkpoint_manager._operations.running import running
 from checkpoint_manager._store import attachments
+from checkpoint_manager._store.first_look import first_look
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError
 from checkpoint_manager.reports import Progress, StageStatus
@@ -77,6 +78,9 @@ def _was_there(store: Store, stage: str) -> bool:
 def _look_at(store: Store, stage: str, *, verified: bool) -> StageStatus | None:
     """Return a stage with its newest version, if it has one, or with the error of reading it; None: it was deleted."""
     try:
+        looked = None if verified or stage in store.history.tips else first_look(store, stage)
+        if looked is not None and DELETED not in looked[1].entry.metadata:
+            return StageStatus(stage, looked[1].entry.as_version(stage, looked[0]))
         with store.session(stage) as session:
             number, entry = (_verified if verified else _read)(store, stage, session)
             if entry is None:
