@@ -236,7 +236,7 @@ def test_many_stages_are_not_all_kept(cm: CheckpointManager, monkeypatch: pytest
         assert [cm.load_checkpoint(f"stage {number}") for _ in range(2)] == [number, number]
     assert [cm.load_checkpoint(f"stage {number}") for number in range(4)] == [0, 1, 2, 3]
     assert len(cm._store.verified._kept) <= 2
-    assert len(cm._store.verified._sealed) <= 1
+    assert len(cm._store.verified.sealed) <= 1
 
 
 def test_with_a_coarse_clock_only_what_has_rested_is_believed(

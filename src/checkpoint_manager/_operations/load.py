@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.checkpoint_file import BrokenError, open_data
+from checkpoint_manager._format.seal import SealBrokenError, unseal
 from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
@@ -76,16 +76,15 @@ def load_newest(store: Store, stage: str) -> Loaded:
 
 def _again(store: Store, stage: str, verified: Verified) -> Loaded | None:
     """Return a small version that was verified before, if nothing has changed since."""
-    sealed = store.verified.sealed(stage, verified)
-    content = None if sealed is None else verified.mark.read(_SMALL)
-    if sealed is None or content is None:
+    sealed = store.verified.sealed.get(stage)
+    if sealed is None or sealed.version != verified.version or (content := verified.mark.read(_SMALL)) is None:
         return None
     entry = sealed.entry
     try:
-        data = open_data(sealed.key, sealed.data, content[sealed.data.offset :])
-    except BrokenError:
+        data = unseal(sealed.key, content[sealed.data.offset :], sealed.data.bound_to)
+    except SealBrokenError:
         return None  # a whole look finds out why
-    return Loaded(verified.version, entry.copied() if entry.metadata else entry, data)
+    return Loaded._make((verified.version, entry.copied() if entry.metadata else entry, data, None))
 
 
 def newest_completed(store: Store, stage: str, session: Session) -> Loaded | None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import orjson
 
-from checkpoint_manager._filesystem import files, user_directories
+from checkpoint_manager._filesystem import user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
@@ -298,7 +298,7 @@ class LastSeen(_Folder):
                     self._kept[name] = Descriptor(number)
                     make_room()
                 else:
-                    files.close(number)
+                    os.close(number)
         except OSError as error:
             if not is_refusal(error):
                 raise

@@ -59,12 +59,16 @@ class Sealed(NamedTuple):
 
 
 class VerifiedVersions:
-    """The newest versions that this process has verified, by their stages."""
+    """The newest versions that this process has verified, by their stages.
+
+    Attributes:
+        sealed: What opens the data of some of them again; the versions of others may be older ones.
+    """
 
     def __init__(self, store: SealedStore) -> None:
         self._store = store
         self._kept: OrderedDict[str, Verified] = OrderedDict()
-        self._sealed: OrderedDict[str, Sealed] = OrderedDict()
+        self.sealed: OrderedDict[str, Sealed] = OrderedDict()
 
     def keep(self, stage: str, version: int, opened: Opened, seen: os.stat_result | None, session: Session | None) -> None:
         """Keep a completed version that was opened last in a session, if a later change is certain to show.
@@ -91,20 +95,13 @@ class VerifiedVersions:
         entry, stamp = opened.entry, self._store.last_seen.stamp(seen, now)
         if stamp is not None:
             self._kept[stage] = Verified._make((version, stamp, mark))
-            self._sealed[stage] = Sealed._make(
-                (version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed)
-            )
+            self.sealed[stage] = Sealed._make((version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed))
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-            if len(self._sealed) > _MOST_OPENED:
-                self._sealed.popitem(last=False)
+            if len(self.sealed) > _MOST_OPENED:
+                self.sealed.popitem(last=False)
 
     def recall(self, stage: str) -> Verified | None:
         """Return the newest version of a stage, if this user remembers no other one. The caller asks its mark for the rest."""
         verified = self._kept.get(stage)
         return verified if verified is not None and self._store.last_seen.is_unchanged(stage, verified.seen) else None
-
-    def sealed(self, stage: str, verified: Verified) -> Sealed | None:
-        """Return what opens the data of a verified version, if that is kept, too."""
-        sealed = self._sealed.get(stage)
-        return sealed if sealed is not None and sealed.version == verified.version else None

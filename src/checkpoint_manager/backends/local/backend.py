@@ -19,7 +19,7 @@ import errno
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.descriptors import Kept
@@ -303,7 +303,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             try:
                 folder = os.open(folder_name, files.DIRECTORY, dir_fd=history)
             finally:
-                files.close(history)
+                os.close(history)
             try:
                 status = os.fstat(folder)
                 top = os.stat(f"{self.location}{os.sep}{folder_name}{layout.SUFFIX}", follow_symlinks=False)
@@ -318,9 +318,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                         return None
                     content = os.read(file, found.st_size)
                 finally:
-                    files.close(file)
+                    os.close(file)
             finally:
-                files.close(folder)
+                os.close(folder)
         except OSError as error:
             if not is_refusal(error):
                 raise
@@ -333,7 +333,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         mark = None
         if is_settled and self._times.is_settled(found, began):
             path = f"{self._history}{os.sep}{folder_name}"
-            stamps = cast("Stamp", keyring.stamp), stamp(status), stamp(found)
+            stamps = keyring.stamp, stamp(status), stamp(found)
             mark = FileMark._make((began, self._keyring, path, f"{path}{os.sep}{name}", *stamps))
         return content, mark
 
