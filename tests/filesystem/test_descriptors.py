@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager._filesystem.descriptors import MOST, Descriptor
+from checkpoint_manager._filesystem.descriptors import MOST, Descriptor, Kept
 from tests import forking
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -70,6 +71,24 @@ def test_what_was_seen_is_remembered_again_after_its_file_was_removed(tmp_path: 
     newest = seen.recall("train")
     assert newest is not None
     assert newest.version == 2
+
+
+class Contended(Kept[Descriptor]):
+    """Those of a manager of which another thread takes one whenever the least recently used one is looked for."""
+
+    def __iter__(self) -> Iterator[str]:
+        names = super().__iter__()
+        self.pop("last", None)
+        return names
+
+
+def test_another_thread_may_take_one_while_the_least_recently_used_one_is_closed() -> None:
+    kept = Contended()
+    for name in ("first", "last"):
+        kept[name] = Descriptor(os.open(os.devnull, os.O_RDONLY))
+    kept.close_one()
+    kept.close()
+    assert not kept
 
 
 def test_what_owns_a_descriptor_is_not_copied(tmp_path: Path) -> None:

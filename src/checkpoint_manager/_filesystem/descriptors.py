@@ -90,7 +90,7 @@ class Kept(dict[str, T]):
 
     def close_one(self) -> None:
         """Close the least recently used one, if there is one."""
-        with contextlib.suppress(StopIteration, KeyError):
+        with contextlib.suppress(StopIteration, KeyError, RuntimeError):  # none, or another thread takes or puts one back
             self.pop(next(iter(self))).close()
 
     def close(self) -> None:
