@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ from checkpoint_manager.backends.local import LocalBackend, pending
 from tests.taking_away import take_away
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KEY = bytes(range(32))
@@ -166,6 +168,37 @@ def test_a_key_that_is_given_up_meanwhile_seals_nothing_that_is_acknowledged(
     assert fresh._store.key_of("train", 4) == fresh._store.keyring.active[0] != keyring.active[0]
     fresh.keys.rotate()
     assert fresh.verify().problems == ()
+
+
+@contextmanager
+def after_the_append(cm: CheckpointManager, store: Path, what: Callable[[], None]) -> Iterator[None]:
+    """Do something when a save has written its version, and another file was put in the place of its lock."""
+    append_next = cm._store.backend.append_next
+
+    def followed(*arguments: Any) -> bool:
+        is_appended = append_next(*arguments)
+        patch.undo()
+        (store / ".locks" / "train.lock").unlink()
+        with ThreadPoolExecutor() as others:
+            others.submit(what).result()
+        return is_appended
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cm._store.backend, "append_next", followed)
+        yield
+
+
+def test_what_others_have_saved_meanwhile_behind_an_exchanged_lock_stays_seen(cm: CheckpointManager, store: Path) -> None:
+    other = CheckpointManager(store, key=KEY)
+
+    def save() -> None:
+        assert other.save_checkpoint("train", 5).number == 5
+
+    with after_the_append(cm, store, save):
+        assert cm.save_checkpoint("train", 4).number == 4
+    take_away(store / "history" / "train" / "000000000005.checkpoint")
+    with pytest.raises(RollbackError):
+        CheckpointManager(store, key=KEY).load_checkpoint("train")
 
 
 @pytest.mark.parametrize("length", [256 * 1024 - 600, 256 * 1024 - 2, 256 * 1024])

@@ -154,6 +154,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     number, entry = place_after(store, stage, tip, draft)
     # Made before the disk is waited for: afterwards, the processor has to fetch all code and data from memory again.
     saved, newest = entry.as_version(stage, number), Tip._make((number, entry.id, entry.created_at, 0, None))
+    line = seen_line(stage, number, entry.id)
     place = Place._make((keyring.unlocked.keyring.store, stage, number))
     (content,) = seal_version(*keyring.active, place, entry, draft.data)
     if not backend.append_next(stage, number, content, session):
@@ -164,7 +165,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     except StorageError:
         append_entry(store, stage, number, entry, draft.data, session)
     store.history.tips[stage] = newest
-    store.last_seen.remember_next(stage, number, entry.id)
+    store.last_seen.write(*line)
     if number >= LONG:
         store.history.note(stage, session)
     if store.after_append is not None:

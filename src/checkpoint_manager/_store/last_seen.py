@@ -341,21 +341,6 @@ class LastSeen(_Folder):
         self._kept[name] = file
         return is_there and line.startswith(b"%012d %b " % (version, version_id.encode()))
 
-    def remember_next(self, stage: str, version: int, version_id: str) -> None:
-        """Write down a version, after :meth:`is_still` was true of the one before it, under the lock of the stage."""
-        name = _file_of(stage)
-        file = self._kept.pop(name, None)
-        if file is None:
-            self.remember(stage, SeenVersion(version, version_id))
-            return
-        try:
-            os.pwrite(file.number, b"%012d %b " % (version, version_id.encode()), 0)
-        except OSError as error:
-            if not is_refusal(error):
-                raise
-            self._warn(f"{self._directory}: {error.strerror}")
-        self._kept[name] = file
-
     def remember(self, stage: str, seen: SeenVersion) -> None:
         """Write down the newest version of a stage; it never replaces a newer one."""
         self.write(*seen_line(stage, seen.version, seen.id))
