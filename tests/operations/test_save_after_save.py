@@ -125,6 +125,22 @@ def test_a_version_that_was_taken_away_is_missed(cm: CheckpointManager, store: P
         cm.save_checkpoint("train", 4)
 
 
+def test_a_folder_that_was_aside_while_a_copy_was_read_in_its_place_is_the_one_that_is_written_to(
+    cm: CheckpointManager, store: Path
+) -> None:
+    """A move of the folder above it changes nothing in its own status."""
+    history, aside, copy = store / "history", store / "aside", store / "copy"
+    shutil.copytree(history, copy)
+    history.rename(aside)
+    copy.rename(history)
+    assert cm.load_checkpoint("train") == 3
+    history.rename(copy)
+    aside.rename(history)
+    assert cm.save_checkpoint("train", 4).number == 4
+    assert (history / "train" / "000000000004.checkpoint").exists()
+    assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 4
+
+
 def test_whoever_has_lost_the_key_meanwhile_writes_nothing(cm: CheckpointManager, store: Path) -> None:
     slots = [slot.slot for slot in cm.keys.list()]
     cm.keys.add(bytes(range(32, 64)))

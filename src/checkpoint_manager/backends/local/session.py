@@ -208,6 +208,7 @@ class LocalSession(Session):
         """Close the folder."""
         self.folder = -1
         self.status = None
+        self.appended = None  # that was in this folder, which may get its place back while another one is open
         self._opened.close()
 
     def __reduce__(self) -> NoReturn:
