@@ -217,6 +217,22 @@ def test_what_others_have_saved_meanwhile_behind_an_exchanged_lock_stays_seen(cm
         CheckpointManager(store, key=KEY).load_checkpoint("train")
 
 
+def test_what_others_delete_meanwhile_behind_an_exchanged_lock_is_saved_again(cm: CheckpointManager, store: Path) -> None:
+    """They rotate the key as well, so that the version is looked for, to be sealed again."""
+    other = CheckpointManager(store, key=KEY)
+
+    def delete() -> None:
+        assert other.save_checkpoint("train", 5).number == 5
+        other.delete_versions("train", [4])
+        other._store.keyring.change(lambda unlocked: begin_rotation(unlocked, also=[], drop=[]), 1)
+
+    with after_the_append(cm, store, delete):
+        assert cm.save_checkpoint("train", "mine").number == 6
+    fresh = CheckpointManager(store, key=KEY)
+    assert [version.number for version in fresh.history("train")] == [6, 5, 3, 2, 1]
+    assert fresh.load_checkpoint("train") == "mine"
+
+
 @pytest.mark.parametrize("length", [256 * 1024 - 600, 256 * 1024 - 2, 256 * 1024])
 def test_data_that_is_small_and_makes_a_large_file(cm: CheckpointManager, store: Path, length: int) -> None:
     assert cm.save_checkpoint("train", "x" * length).number == 4

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager._format.embedded import Embedded
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Session
+    from checkpoint_manager.backends.base import Record, Session
     from checkpoint_manager.models import Buffer, Status, Version
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -137,7 +137,7 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
 
 
 def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Version | None:
-    """Append a version if nothing has changed since this process appended the last one; otherwise write nothing, return None.
+    """Append a version if nothing has changed since this process appended the last one; otherwise return None.
 
     Pipelines save like this most of the time. What others could have changed is compared with what it was after the last save:
     the line that this user keeps, the folder and the keyring, and the keyring once more at the end. Any difference is left to
@@ -159,11 +159,8 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     (content,) = seal_version(*keyring.active, place, entry, draft.data)
     if not backend.append_next(stage, number, content, session):
         return None
-    try:
-        if backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring.record) is not keyring.record:
-            append_entry(store, stage, number, entry, draft.data, session)  # it finds it written, and seals it again
-    except StorageError:
-        append_entry(store, stage, number, entry, draft.data, session)
+    if not _stands(store, stage, number, entry, draft.data, keyring.record, session):
+        return None
     store.history.tips[stage] = newest
     store.last_seen.write(*line)
     if number >= LONG:
@@ -172,6 +169,20 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
         store.after_append(stage, number, entry, session)
     session.__exit__()
     return saved
+
+
+def _stands(store: Store, stage: str, number: int, entry: Entry, data: bytes, keyring: Record, session: Session) -> bool:
+    """Return whether a version that was appended counts: it is sealed again after a change of the keyring, or gone."""
+    try:
+        if store.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring) is keyring:
+            return True
+    except StorageError:
+        pass
+    try:
+        append_entry(store, stage, number, entry, data, session)  # it finds it written
+    except (VersionTakenError, OutOfOrderError):
+        return False
+    return True
 
 
 def _append_after_look(store: Store, stage: str, draft: Draft, expected: int | None, lock: object) -> Version:
