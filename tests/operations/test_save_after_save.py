@@ -141,6 +141,19 @@ def test_a_folder_that_was_aside_while_a_copy_was_read_in_its_place_is_the_one_t
     assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 4
 
 
+def test_a_record_of_deletions_that_is_overwritten_in_its_place_is_noticed(cm: CheckpointManager, store: Path) -> None:
+    """The folder shows nothing of it."""
+    cm.delete_versions("train", [1])
+    record = store / "history" / "train" / "gaps"
+    before = record.read_bytes()
+    cm.delete_versions("train", [2])
+    cm.save_checkpoint("train", 4)
+    cm.save_checkpoint("train", 5)
+    record.write_bytes(before)
+    with pytest.raises(RollbackError):
+        cm.save_checkpoint("train", 6)
+
+
 def test_whoever_has_lost_the_key_meanwhile_writes_nothing(cm: CheckpointManager, store: Path) -> None:
     slots = [slot.slot for slot in cm.keys.list()]
     cm.keys.add(bytes(range(32, 64)))

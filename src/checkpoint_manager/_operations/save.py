@@ -149,7 +149,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     if not store.last_seen.is_still(stage, tip.version, tip.id):
         return None
     session = backend.session_after(stage, tip.version, keyring.record, lock)
-    if session is None:
+    if session is None or _has_new_gaps(store, stage, session):
         return None
     number, entry = place_after(store, stage, tip, draft)
     # Made before the disk is waited for: afterwards, the processor has to fetch all code and data from memory again.
@@ -169,6 +169,14 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
         store.after_append(stage, number, entry, session)
     session.__exit__()
     return saved
+
+
+def _has_new_gaps(store: Store, stage: str, session: Session) -> bool:
+    """Return whether the record of deletions was overwritten in its place, of which the folder shows nothing."""
+    _, gaps = store.known_gaps.get(stage, (None, None))
+    if gaps is None:
+        return False
+    return store.backend.read_record("gaps", stage, limit=MAX_GAPS_BYTES, known=gaps, session=session) is not gaps
 
 
 def _stands(store: Store, stage: str, number: int, entry: Entry, data: bytes, keyring: Record, session: Session) -> bool:
