@@ -626,8 +626,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a save that goes on does not look at the keyring again",
         "_operations/save.py",
-        "_append_next",
-        Decide("is not keyring.record", outcome=False),
+        "_is_appended",
+        Decide("is keyring", outcome=True),
     ),
     Mutant(
         "files are removed before that is written down", "_operations/delete.py", "drop", Swap("record(store, stage, versions")

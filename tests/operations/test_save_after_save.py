@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -244,6 +245,28 @@ def test_what_others_delete_meanwhile_behind_an_exchanged_lock_is_saved_again(cm
     fresh = CheckpointManager(store, key=KEY)
     assert [version.number for version in fresh.history("train")] == [6, 5, 3, 2, 1]
     assert fresh.load_checkpoint("train") == "mine"
+
+
+def test_a_rotation_behind_an_exchanged_lock_that_finds_a_version_before_its_writer_has_linked_it(
+    cm: CheckpointManager, store: Path
+) -> None:
+    """It links the version itself, and replaces it: the writer finds its own number taken, by its own version."""
+    other = CheckpointManager(store, key=KEY)
+    link, steps = os.link, iter([False, True])
+
+    def rotated(*arguments: Any, **named: Any) -> None:
+        if next(steps, False):
+            (store / ".locks" / "train.lock").unlink()
+            with ThreadPoolExecutor() as others:
+                others.submit(other.keys.rotate).result()
+        link(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.link", rotated)
+        assert cm.save_checkpoint("train", 4).number == 4
+    fresh = CheckpointManager(store, key=KEY)
+    assert [version.number for version in fresh.history("train")] == [4, 3, 2, 1]
+    assert fresh.load_checkpoint("train") == 4
 
 
 @pytest.mark.parametrize("length", [256 * 1024 - 600, 256 * 1024 - 2, 256 * 1024])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +148,12 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
         return None
     if not store.last_seen.is_still(stage, tip.version, tip.id):
         return None
+    _, gaps = store.known_gaps.get(stage, (None, None))
     session = backend.session_after(stage, tip.version, keyring.record, lock)
-    if session is None or _has_new_gaps(store, stage, session):
+    if session is None or (
+        gaps is not None  # it may have been overwritten in its place, of which the folder shows nothing
+        and gaps is not backend.read_record("gaps", stage, limit=MAX_GAPS_BYTES, known=gaps, session=session)
+    ):
         return None
     number, entry = place_after(store, stage, tip, draft)
     # Made before the disk is waited for: afterwards, the processor has to fetch all code and data from memory again.
@@ -157,9 +161,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     line = seen_line(stage, number, entry.id)
     place = Place._make((keyring.unlocked.keyring.store, stage, number))
     (content,) = seal_version(*keyring.active, place, entry, draft.data)
-    if not backend.append_next(stage, number, content, session):
-        return None
-    if not _stands(store, stage, number, entry, draft.data, keyring.record, session):
+    if not _is_appended(store, stage, number, entry, draft.data, content, keyring.record, session):
         return None
     store.history.tips[stage] = newest
     store.last_seen.write(*line)
@@ -171,23 +173,32 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     return saved
 
 
-def _has_new_gaps(store: Store, stage: str, session: Session) -> bool:
-    """Return whether the record of deletions was overwritten in its place, of which the folder shows nothing."""
-    _, gaps = store.known_gaps.get(stage, (None, None))
-    if gaps is None:
-        return False
-    return store.backend.read_record("gaps", stage, limit=MAX_GAPS_BYTES, known=gaps, session=session) is not gaps
+def _is_appended(
+    store: Store, stage: str, number: int, entry: Entry, data: bytes, content: Buffer, keyring: Record, session: Session
+) -> bool:
+    """Append a version in a session after another append, and return whether it stands, under the active key.
 
-
-def _stands(store: Store, stage: str, number: int, entry: Entry, data: bytes, keyring: Record, session: Session) -> bool:
-    """Return whether a version that was appended counts: it is sealed again after a change of the keyring, or gone."""
+    Args:
+        store: The store.
+        stage: The stage.
+        number: The version's number.
+        entry: Its metadata.
+        data: Its data.
+        content: Both, sealed.
+        keyring: The keyring that they are sealed under.
+        session: The session.
+    """
     try:
-        if store.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring) is keyring:
-            return True
-    except StorageError:
-        pass
+        if not store.backend.append_next(stage, number, content, session):
+            return False
+    except VersionTakenError:
+        pass  # perhaps by itself: a rotation behind the lock found it before it was linked, and sealed it again
+    else:
+        with suppress(StorageError):
+            if store.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring) is keyring:
+                return True
     try:
-        append_entry(store, stage, number, entry, data, session)  # it finds it written
+        append_entry(store, stage, number, entry, data, None)  # it finds it written, and seals it again
     except (VersionTakenError, OutOfOrderError):
         return False
     return True

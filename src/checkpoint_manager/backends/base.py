@@ -394,6 +394,7 @@ class Backend(ABC):
         If not, nothing was written, and :meth:`append` finds out why.
 
         Raises:
+            VersionTakenError: As in :meth:`append`.
             StorageError: It was not written, or could not be made durable.
         """
         raise NotImplementedError

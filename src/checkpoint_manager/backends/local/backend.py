@@ -437,8 +437,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return False
         except BaseException as error:  # a signal handler's, too, at any step
             files.remove(temporary, folder)
-            if isinstance(error, FileExistsError):  # another writer has the number
-                return False
+            if isinstance(error, FileExistsError):
+                raise VersionTakenError from None
             if isinstance(error, OSError) and error.errno in files.NO_HARD_LINKS:
                 self._has_links = False
                 return False
