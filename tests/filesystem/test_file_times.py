@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ("ext4", (6, 12), False),
         ("ext4", (), False),
         ("vfat", (6, 13), False),
+        ("tmpfs", (6, 13), False),
         ("nfs4", (6, 13), False),
         ("fuse.sshfs", (6, 13), False),
         ("", (6, 13), False),

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _TICK_NANOSECONDS = 5_000_000_000
 """Longer than that of any file system: 10 ms at most in those of Linux, 2 s in FAT."""
 _OF_SEVERAL_HOSTS = mounts.NETWORK | {"gfs2", "ocfs2"}
-_HAVE_FINE_TIMES = {"ext4", "xfs", "btrfs", "tmpfs"}
+_HAVE_FINE_TIMES = {"ext4", "xfs", "btrfs"}
+"""Not tmpfs: a link or a removal there gives the folder the time of the file, which nobody may have looked at."""
 _FINE_SINCE = (6, 13)
 """The version of Linux."""
 _SECOND = 1_000_000_000
