@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -312,6 +312,24 @@ def test_a_thread_that_holds_the_lock_does_not_wait_for_itself(tmp_path: Path) -
     assert not isinstance(caught.value, LockTimeoutError)
     with lock(tmp_path, 0):
         pass
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_nor_does_it_after_a_signal_handler_took_the_lock_just_before_it(tmp_path: Path, is_kept: bool) -> None:
+    class Interrupted(Kept[LockFile]):
+        def pop(self, name: str, default: Any = None) -> Any:
+            file = super().pop(name, default)
+            with lock(tmp_path):  # the handler comes at this step
+                pass
+            return file
+
+    kept = Interrupted()
+    if is_kept:
+        with lock(tmp_path, kept=kept) as first, LockSession(first):
+            pass
+        assert kept
+    with lock(tmp_path, kept=kept), pytest.raises(CheckpointError, match="already locked by this thread"):
+        lock(tmp_path, 0).__enter__()
 
 
 def test_a_lock_that_is_not_held_can_be_left(tmp_path: Path) -> None:

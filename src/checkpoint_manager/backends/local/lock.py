@@ -179,12 +179,12 @@ class FileLock(io.IOBase):
         if self.closed:
             raise ValueError("a lock is taken once")
         try:
-            _mine.locks[self._path] = weakref.ref(self)
             kept = None if self._kept is None else self._kept.pop(self._path, None)
             if kept is not None:
                 self._file = kept
                 self.flush = kept.close  # type: ignore[method-assign]  # what IOBase calls at its end
                 kept.is_kept = False
+                _mine.locks[self._path] = weakref.ref(self)  # a signal handler that came before has replaced it by its own
                 try:
                     fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as filelock, which took it before
                     named = os.stat(self._path, follow_symlinks=False)
@@ -252,6 +252,7 @@ class FileLock(io.IOBase):
         self._file = file = LockFile.__new__(LockFile)
         self.flush = file.close  # type: ignore[method-assign]  # likewise
         self._open_file()
+        _mine.locks[self._path] = weakref.ref(self)  # likewise
         if self._kept is not None:
             make_room()
 
