@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -194,9 +194,12 @@ def _is_appended(
     except VersionTakenError:
         pass  # perhaps by itself: a rotation behind the lock found it before it was linked, and sealed it again
     else:
-        with suppress(StorageError):
-            if store.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring) is keyring:
-                return True
+        try:
+            present = store.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=keyring)
+        except StorageError:
+            present = None
+        if present is keyring:
+            return True
     try:
         append_entry(store, stage, number, entry, data, None)  # it finds it written, and seals it again
     except (VersionTakenError, OutOfOrderError):
