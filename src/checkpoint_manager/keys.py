@@ -81,7 +81,7 @@ class Keys:
             label: A name for the slot in ``list``; visible to anyone who can read the directory.
 
         Raises:
-            CheckpointError: The store has the maximum number of slots.
+            CheckpointError: The store has the maximum number of slots, or this key opens one of them already.
             ArgumentError: The label can't be used.
         """
         key = conceal(key)

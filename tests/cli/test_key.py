@@ -63,6 +63,14 @@ def test_a_file_is_said_to_exist_only_where_one_was_to_be_made(cli: Cli, store: 
     assert "is used" not in cli("key", "add", f"file:{path}", "--create").err
 
 
+def test_a_key_that_opens_the_store_already_is_refused(cli: Cli, store: Path, passphrase: str) -> None:
+    slot = cli("key", "add", f"passphrase-file:{passphrase}", "--label", "alice").out.strip()
+    again = cli("key", "add", f"passphrase-file:{passphrase}", "--label", "bob")
+    assert (again.code, again.out) == (16, "")
+    assert f"opens the store already, by key slot {slot} (passphrase, alice)" in again.err
+    assert len(cli("key", "list", "--json").json["slots"]) == 2
+
+
 def test_removing_asks_and_needs_a_slot_that_exists(cli: Cli, program: Cli, store: Path) -> None:
     assert program("key", "remove", "12345678").code == 14
     assert cli("key", "remove", "12345678", "--yes").code == 14
@@ -202,7 +210,8 @@ def test_a_slot_goes_by_its_label_and_a_misspelt_one_is_not_guessed(cli: Cli, st
     assert result.code == 2
     assert "--dry-run" not in result.err
     assert cli("key", "remove", "alice", "--yes").out == f"{slot}\n"
-    for _ in range(2):
+    for text in ("one", "another"):
+        (tmp_path / "alice.txt").write_text(text)
         cli("key", "add", f"passphrase-file:{tmp_path / 'alice.txt'}", "--label", "alice")
     result = cli("key", "remove", "alice", "--yes")
     assert result.code == 16

@@ -52,6 +52,19 @@ def key_ids(store: Path) -> set[bytes]:
 
 
 class TestSlots:
+    @pytest.mark.parametrize("key", [OTHER_KEY, Passphrase("correct horse")], ids=["key", "passphrase"])
+    def test_a_key_that_opens_the_store_already_is_not_added_again(self, store: Path, key: bytes | Passphrase) -> None:
+        cm = CheckpointManager(store, key=KEY)
+        cm.keys.add(Passphrase("another"))
+        slot = cm.keys.add(key, label="alice").slot
+        before = (store / "keyring.json").read_bytes()
+        with pytest.raises(CheckpointError, match=f"opens the store already, by key slot {slot} .*alice"):
+            cm.keys.add(key, label="bob")
+        assert (store / "keyring.json").read_bytes() == before
+        cm.keys.rotate(also=[key, Passphrase("another")])
+        with pytest.raises(CheckpointError, match="opens the store already"):
+            CheckpointManager(store, key=key).keys.add(key)
+
     def test_each_slot_opens_the_store(self, store: Path, tmp_path: Path) -> None:
         create_key_file(tmp_path / "second.key")
         cm = CheckpointManager(store, key=KEY)

@@ -328,7 +328,7 @@ def add_slot(
     """Return the keyring with one more slot, as its last.
 
     Raises:
-        CheckpointError: It is full.
+        CheckpointError: It is full, or the secret opens one of its slots already.
         ArgumentError: The label is too long, or has control characters.
     """
     if len(unlocked.keyring.slots) >= MAX_SLOTS:
@@ -336,8 +336,14 @@ def add_slot(
     if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
         message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
         raise ArgumentError(message, hint="Choose a shorter label without control characters", argument="label")
-    slot, _ = new_slot(unlocked.keyring.store, unlocked.keys, secret, label=label, now=now, cost=cost)
-    return _resealed(unlocked._replace(keyring=unlocked.keyring._replace(slots=(*unlocked.keyring.slots, slot))))
+    # Each slot has a salt of its own: only the secret tells. This takes one Argon2 run for each passphrase slot.
+    store, slots = unlocked.keyring.store, unlocked.keyring.slots
+    there = next((slot for slot in slots if _opening_key(secret, slot, store) is not None), None)
+    if there is not None:
+        message = f"{secret.name} opens the store already, by key slot {_listed([there], labels=True)}"
+        raise CheckpointError(message, hint="Add another key, or remove that slot first to give it another label")
+    slot, _ = new_slot(store, unlocked.keys, secret, label=label, now=now, cost=cost)
+    return _resealed(unlocked._replace(keyring=unlocked.keyring._replace(slots=(*slots, slot))))
 
 
 def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
@@ -410,15 +416,20 @@ def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret])
     known = unlocked.wrapping_keys.get(slot.slot)
     if known is not None:
         return known
-    for secret in also:
-        if secret.kind == slot.kind:
-            derived = slot.derive(secret)
-            try:
-                slot.unwrap(derived, unlocked.keyring.store)
-            except seal.SealBrokenError:
-                continue
-            return derived
-    return None
+    opening = (key for secret in also if (key := _opening_key(secret, slot, unlocked.keyring.store)) is not None)
+    return next(opening, None)
+
+
+def _opening_key(secret: Secret, slot: Slot, store: str) -> SecretBytes | None:
+    """Return the wrapping key that a secret gives for a slot, if it opens the slot."""
+    if secret.kind != slot.kind:
+        return None
+    derived = slot.derive(secret)
+    try:
+        slot.unwrap(derived, store)
+    except seal.SealBrokenError:
+        return None
+    return derived
 
 
 def find_slot(unlocked: UnlockedKeyring, name: str) -> str:
