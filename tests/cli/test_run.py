@@ -54,6 +54,33 @@ def test_an_empty_command_or_stage_is_refused(program: Program, store: Path, sta
     assert CheckpointManager(store).stages() == ["clean", "train"]
 
 
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        (["--", "echo", "hi"], "checkpoint-manager run echo -- echo hi"),
+        (["--", "make"], "checkpoint-manager run make -- make"),
+        (["--capture", "--", "./a b", "--", "c d"], "checkpoint-manager run STAGE -- './a b' -- 'c d'"),
+    ],
+)
+def test_a_stage_that_is_left_out_is_asked_for_with_an_example(
+    program: Program, store: Path, words: list[str], example: str
+) -> None:
+    refused = program("run", *words)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"the stage is left out. It comes before the command: {example}\n" in refused.err
+    assert CheckpointManager(store).stages() == ["clean", "train"]
+
+
+def test_a_command_that_is_left_out_is_named(program: Program, store: Path) -> None:
+    assert "Missing argument '-- COMMAND...'" in program("run", "new", "--").err
+    assert "Missing argument 'STAGE'" in program("run", "--").err
+
+
+def test_a_stage_that_begins_with_a_dash_follows_the_dashes(program: Program, store: Path) -> None:
+    assert program("run", "--", "-x", "true").code == 0
+    assert CheckpointManager(store).stages() == ["-x", "clean", "train"]
+
+
 def test_another_command_and_again_run_it_again(program: Program, store: Path, tmp_path: Path) -> None:
     program("run", "new", "--", *COUNT)
     assert "arguments changed: command" in program("run", "new", "--", *COUNT, "x").err

@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import re
+import shlex
 import stat
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,10 +36,41 @@ if TYPE_CHECKING:
 
 _A_DAY, _MOST_SECONDS = 86_400.0, 10_000_000.0
 _STDIN = "-"
+_PLAIN = re.compile(r"\w[\w.-]*", re.ASCII)
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
 
 
-@click.command()
+class _StageFirst(click.Command):
+    """A command whose stage comes before the ``--``: click takes the first word after it, if there is none before."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line.
+
+        Raises:
+            UsageError: The stage is left out.
+        """
+        before = list(itertools.takewhile(lambda word: word != "--", args))
+        command = args[len(before) + 1 :]
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.MissingParameter:  # a command of one word
+            _refuse_without_stage(ctx, before, command)
+            raise
+        _refuse_without_stage(ctx, before, command)
+        return rest
+
+
+def _refuse_without_stage(ctx: click.Context, before: list[str], command: list[str]) -> None:
+    """Raise if the first word of the command was taken for the stage. A stage that begins with a dash does stand there."""
+    stage = ctx.params.get("stage")
+    if stage and command[:1] == [stage] and stage not in before and not stage.startswith("-"):
+        program = os.path.basename(stage)
+        name = program if _PLAIN.fullmatch(program) else "STAGE"
+        example = printable(f"checkpoint-manager run {name} -- {shlex.join(command)}")
+        raise UsageError("the stage is left out", hint=f"It comes before the command: {example}")
+
+
+@click.command(cls=_StageFirst)
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @click.option("--capture", is_flag=True, help="Save the command's stdout, and print it again when the result is reused.")
