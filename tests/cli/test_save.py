@@ -31,6 +31,17 @@ def test_from_stdin(program: Cli, store: Path) -> None:
     assert program("show", "new").out.split() == ["[", "1,", "1.0,", "true", "]"]
 
 
+def test_a_version_of_a_stage_is_not_taken_for_a_new_stage(cli: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text("4")
+    refused = cli("save", "train@1", "data.json")
+    assert (refused.code, refused.out) == (2, "")
+    assert "train@1 names version 1 of stage train, and save makes a new one. Name the stage alone" in refused.err
+    assert CheckpointManager(store).stages() == ["clean", "train"]
+    assert cli("save", "train@1", "data.json", "--expect", "0").out == "1\n"
+    assert cli("save", "train@1", "data.json").out == "2\n"
+    assert cli("save", "maria@example.org", "data.json").out == "1\n"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -18,6 +19,7 @@ from checkpoint_manager.cli.selector import stage_names
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
+    from checkpoint_manager.manager import CheckpointManager
 
 
 @click.command()
@@ -63,6 +65,8 @@ def save(
     if len(dict(attached)) != len(attached):
         raise UsageError("--attach names an attachment twice", hint="Give each name once")
     cm = access.open()  # fails before a long input is read
+    if expect is None:
+        _refuse_a_selector(cm, stage)
     attachments = {name: Path(path) for name, path in attached}
     data = _json_from(file)
     with progress_of("attaching") as step:
@@ -73,6 +77,16 @@ def save(
         write_json("save", {"version": version_fields(version)})
     else:
         write_line(str(version.number))
+
+
+def _refuse_a_selector(cm: CheckpointManager, stage: str) -> None:
+    """Raise if this names a version of another stage, as where versions are read, and there is no stage of this name yet."""
+    meant, _, version = stage.rpartition("@")
+    there = cm.stages(prefix=meant) if meant else []
+    if meant in there and stage not in there:
+        example = shlex.join(["checkpoint-manager", "save", "--expect", "0", stage])
+        message = f"{printable(stage)} names version {printable(version)} of stage {printable(meant)}, and save makes a new one"
+        raise UsageError(message, hint=f"Name the stage alone, or for a new stage of this name: {printable(example)}")
 
 
 def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
