@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -318,10 +320,25 @@ def test_a_module_that_is_missing_does_not_look_like_an_answer(store: Path, stde
         assert subprocess.run([sys.executable, "-c", program], stderr=errors, check=False).returncode == 70
 
 
+@pytest.mark.parametrize("limit", [5, 6, 7])
+def test_too_few_open_files_are_not_called_a_bug(store: Path, limit: int) -> None:
+    program = f"""
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
+        from checkpoint_manager.cli import main
+        sys.exit(main())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), "status", "--store", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "ulimit -n" in done.stderr) in {(0, False), (20, True)}, done.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
         (KeyboardInterrupt(), 130, "interrupted: nothing is left half done\n"),
+        (OSError(errno.EMFILE, "Too many open files"), 20, "or raise the limit (ulimit -n)\n"),
+        (OSError(errno.EIO, "Input/output error"), 20, "error: the program can't be loaded: Input/output error\n"),
         (ZeroDivisionError(), 70, "error: this is a bug of checkpoint-manager. Please report it with the lines above\n"),
     ],
 )

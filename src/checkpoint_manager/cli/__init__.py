@@ -7,6 +7,7 @@ same exit code.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -15,7 +16,10 @@ DEFAULT_STORE = "checkpoints"
 COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 
-_INTERNAL, _INTERRUPTED = 70, 130
+CLOSE_SOME_FILES = "Close some of the files that this process has open, or raise the limit (ulimit -n)"
+"""The hint of an error of the system that is met before a store is."""
+
+_STORAGE, _INTERNAL, _INTERRUPTED = 20, 70, 130
 
 
 def main() -> int:
@@ -48,8 +52,15 @@ def main() -> int:
     except KeyboardInterrupt:  # before the program began, or while it reported another interruption
         _say("interrupted: nothing is left half done\n")
         return _INTERRUPTED
-    except Exception:  # noqa: BLE001  # Python would exit with 1, which scripts read as "no"
-        return _bug()
+    except Exception as error:  # noqa: BLE001  # Python would exit with 1, which scripts read as "no"
+        return _unreadable(error) if isinstance(error, OSError) else _bug()
+
+
+def _unreadable(error: OSError) -> int:
+    """Say that the system does not let the program read its own files: what a command meets has been told."""
+    hint = f". {CLOSE_SOME_FILES}" if error.errno == errno.EMFILE else ""
+    _say(f"error: the program can't be loaded: {error.strerror or 'the system refused'}{hint}\n")
+    return _STORAGE
 
 
 def _bug() -> int:

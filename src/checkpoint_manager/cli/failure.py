@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import itertools
 import re
 import shlex
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli import CLOSE_SOME_FILES
 from checkpoint_manager.cli.exit_codes import DeclinedError, Exit, UnknownCommandError, UsageError, exit_of
 from checkpoint_manager.cli.hints import hint_of
 from checkpoint_manager.cli.output import discard_the_rest, say, say_json, say_lines
@@ -55,7 +57,8 @@ def _explained(error: BaseException, program: str, arguments: Sequence[str]) -> 
         case FileNotFoundError(filename=None):  # of os.getcwd
             explained = Exit.STORAGE, "the working directory is gone", "Change to another one"
         case OSError():
-            explained = Exit.STORAGE, f"{error.filename or 'the output'}: {error.strerror or error}", ""
+            hint = CLOSE_SOME_FILES if error.errno == errno.EMFILE else ""
+            explained = Exit.STORAGE, f"{error.filename or 'the output'}: {error.strerror or error}", hint
         case _:
             explained = Exit.INTERNAL, f"this is a bug of {program}", "Please report it with the lines above"
     return explained
