@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.testclient import TestClient
 
-from checkpoint_manager import CheckpointManager, Retention
+from checkpoint_manager import CheckpointManager, KeyFile, Retention
+from checkpoint_manager._store.key_sources import create_key_file
 from checkpoint_manager.cli.commands import dashboard
 from checkpoint_manager.cli.commands.doctor import environment
 from checkpoint_manager.dashboard import start
@@ -47,6 +48,43 @@ def test_what_is_not_right_is_told(cli: Cli, tmp_path: Path, options: list[str],
     store = [] if "--scan" in options else ["--store", "store"]
     result = cli("dashboard", "--no-browser", *store, *options)
     assert (result.code in {2, 10}, told in result.err) == (True, True)
+
+
+def _other_key(folder: Path) -> str:
+    create_key_file(folder / "other.key")
+    return f"file:{folder / 'other.key'}"
+
+
+def test_a_key_that_opens_no_store_starts_no_server(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "serve", lambda *_: pytest.fail("it serves"))
+    for name in ("one", "other"):
+        CheckpointManager(tmp_path / name).save_checkpoint("train", 1)
+    key = _other_key(tmp_path)
+    for stores in (["--store", "one"], ["--scan", "."]):
+        result = cli("dashboard", *stores, "--port", "0", "--no-browser", "--key", key)
+        assert (result.code, result.out) == (12, "")
+        assert result.err == cli("status", "--store", "one", "--key", key).err
+    result = cli("dashboard", "--store", "one", "--port", "0", "--no-browser", "--key", "file:absent.key")
+    assert (result.code, result.out) == (12, "")
+
+
+def test_a_store_that_the_key_does_not_open_is_shown_beside_one_that_it_opens(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "serve", lambda _, place, tell: (tell(), place.listener.close()))
+    key = _other_key(tmp_path)
+    CheckpointManager(tmp_path / "one").save_checkpoint("train", 1)
+    CheckpointManager(tmp_path / "two", key=KeyFile(str(tmp_path / "other.key"))).save_checkpoint("train", 1)
+    assert cli("dashboard", "--scan", ".", "--port", "0", "--no-browser", "--key", key).code == 0
+
+
+def test_a_store_that_does_not_open_for_another_reason_is_shown(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "serve", lambda _, place, tell: (tell(), place.listener.close()))
+    CheckpointManager(tmp_path / "store").save_checkpoint("train", 1)
+    (tmp_path / "store" / "keyring.json").write_text("{}")
+    assert cli("dashboard", "--store", "store", "--port", "0", "--no-browser").code == 0
 
 
 def test_links_are_told_and_opened_by_a_file_of_this_user(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import name_store
 from checkpoint_manager.cli.options import Number, several_stores_options
 from checkpoint_manager.cli.output import say, write_json, write_line
+from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, WrongKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,7 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
         raise UsageError(message, hint="Run: pip install 'checkpoint-manager[cli,dashboard]'") from None
     certificate = None if tls_cert is None else server.Certificate(tls_cert, tls_key)
     shown = list(_shown(accesses))
+    _check_key(shown)
     place = _place(port, socket, listen, names, certificate)
     grants = Role(read=allow_read, change=allow_change)
     site = start.site(shown, place, functools.partial(_examine, {access.location: access for access in accesses}))
@@ -113,6 +115,27 @@ def _shown(accesses: list[Access]) -> Iterator[ShownStore]:
     secret = accesses[0].key_given()
     for access in accesses:
         yield ShownStore(access.location, functools.partial(access.open, key=secret))
+
+
+def _check_key(shown: list[ShownStore]) -> None:
+    """Raise if the key opens none of the stores. Other trouble of a store is what the pages show.
+
+    Raises:
+        KeyUnavailableError: There is no key.
+        WrongKeyError: It opens no slot.
+    """
+    refused = None
+    for store in shown:
+        try:
+            store.cm  # noqa: B018  # stays open for the pages
+        except (KeyUnavailableError, WrongKeyError) as error:
+            refused = refused or error
+        except CheckpointError:
+            return
+        else:
+            return
+    if refused is not None:
+        raise refused
 
 
 def _place(
