@@ -103,11 +103,13 @@ MUTANTS: list[Mutant] = [
         Decide("found.changed == session.changed", outcome=True),
     ),
     Mutant("a replaced version comes back", "backends/local/backend.py", "LocalBackend.replace", Delete("pending.retire")),
-    Mutant("a version set aside comes back", "backends/local/backend.py", "LocalBackend.quarantine", Delete("pending.retire")),
+    Mutant(
+        "a version set aside comes back", "backends/local/upkeep.py", "LocalMaintenance.quarantine", Delete("pending.retire")
+    ),
     Mutant(
         "a whole pending version is removed as a leftover",
-        "backends/local/backend.py",
-        "LocalBackend.remove",
+        "backends/local/upkeep.py",
+        "LocalMaintenance.remove",
         Replace("not pending.is_whole(name, folder)", "True"),
     ),
     Mutant(

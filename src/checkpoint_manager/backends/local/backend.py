@@ -28,10 +28,7 @@ from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, 
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
-    Backend,
     Capabilities,
-    Leftover,
-    Maintenance,
     Newest,
     OutOfOrderError,
     Reader,
@@ -39,20 +36,19 @@ from checkpoint_manager.backends.base import (
     RecordChangedError,
     RecordName,
     Session,
-    StageRecord,
     VersionAbsentError,
     VersionTakenError,
 )
 from checkpoint_manager.backends.local import attachments, folder_note, head, layout, maintenance, pending
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
-    FileLock,
     HostLocks,
     LockFile,
     is_held,
 )
-from checkpoint_manager.backends.local.session import LocalSession, LockSession
+from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
+from checkpoint_manager.backends.local.upkeep import LocalMaintenance
 from checkpoint_manager.backends.local.version_file import FileMark, VersionFile
 from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
@@ -74,7 +70,7 @@ _SYNC_EVERY = 100
 """In a relaxed store, each version with such a number is made durable with all before it, which bounds the work of a flush."""
 
 
-class LocalBackend(HostLocks, Backend, Maintenance):
+class LocalBackend(HostLocks, LocalMaintenance):
     """Versions and records in one directory.
 
     Args:
@@ -484,9 +480,6 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             self._sync_versions(found, folder)
         return durable
 
-    def _head(self, stage: str) -> str:
-        return f"{self.location}{os.sep}{layout.head_name(stage)}"
-
     def _put_head(self, temporary: str, status: os.stat_result, stage: str, version: int, folder: int) -> Found:
         """Rename the temporary name of a version to the stage's head. If this fails, the version is still saved."""
         try:
@@ -529,11 +522,6 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         with as_our_errors("make durable", self._history, stage, found.number):
             self._sync_versions(found, session.folder)
         session.found = self._found[stage] = found._replace(durable=found.number, named=found.number)
-
-    def _set_head(self, session: LocalSession, version: int) -> None:
-        head.put(self.location, session.stage, version, session.folder)
-        if session.found is not None:
-            session.found = self._found[session.stage] = session.found._replace(durable=version, head=None)
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         if not isinstance(session, LocalSession):
@@ -730,99 +718,3 @@ class LocalBackend(HostLocks, Backend, Maintenance):
     def close(self) -> None:
         self._sessions.close()
         self._kept_locks.close()
-
-    # Maintenance
-
-    def warnings(self) -> list[str]:
-        with as_our_errors("open the checkpoint directory", self.location):
-            return maintenance.warnings_about(self.location)
-
-    def leftovers(self) -> list[Leftover]:
-        with as_our_errors("look through", self.location):
-            return maintenance.find_leftovers(self.location, self._has_stale_head)
-
-    def _has_stale_head(self, stage: str, folder: int | None) -> bool:
-        """Return whether a stage's head is stale. In a relaxed store, it is behind until the stage is flushed."""
-        found = head.NOTHING if folder is None else head.listed(self.location, stage, folder)[0]
-        if found.number == 0:
-            return os.path.lexists(self._head(stage))
-        return found.durable < (found.number if self._durable else 1)
-
-    def remove(self, leftover: Leftover) -> bool:
-        if leftover.kind == "stale head":
-            return leftover.stage is not None and self._mend_head(leftover.stage)
-        with as_our_errors("remove", leftover.path), contextlib.ExitStack() as opened:
-            folder = opened.enter_context(files.open_directory(self.location))
-            *parents, name = os.path.relpath(leftover.path, self.location).split(os.sep)
-            for parent in parents:
-                folder = opened.enter_context(files.open_directory(parent, folder))
-            if name == layout.ALL_TEMPORARY:
-                maintenance.remove_temporary_files(files.names(folder), folder)
-                return True
-            if layout.is_temporary(name):
-                files.remove(name, folder)  # gone, if its stage's next writer was faster
-                return True
-            if pending.version_pending(name):
-                return not pending.is_whole(name, folder) and files.remove(name, folder)
-            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, LockSession(lock):
-                return maintenance.remove_unused_folder(name, folder)
-
-    def _mend_head(self, stage: str) -> bool:
-        with self.session(stage) as session, as_our_errors("set the head of", self.location, stage):
-            self.flush(stage, session=session)
-            if session.found is None or session.found.number == 0:
-                return files.remove(self._head(stage))
-            with contextlib.suppress(IsADirectoryError):  # that is not a head, and not ours
-                self._set_head(session, session.found.number)
-                return True
-            return False
-
-    def only_copy(self, stage: str) -> VersionFile | None:
-        found = self._found.get(stage)
-        if found is not None and found.head is not None:  # it is one of the versions
-            return None
-        try:
-            file = VersionFile(self._head(stage))
-        except (FileNotFoundError, files.NotAFileError):
-            return None
-        except OSError as error:
-            translate(error, "read the head of", self.location, stage)
-            raise
-        file.place = (self.location, stage, None)
-        return file
-
-    def put_back(self, stage: str, version: int, *, session: Session | None = None) -> None:
-        if not isinstance(session, LocalSession):
-            with self.session(stage) as own:
-                self.put_back(stage, version, session=own)
-            return
-        head_file = self._head(stage)
-        with as_our_errors(f"copy {printable(head_file)} to", self._history, stage, version):
-            if session.folder < 0:
-                session.make()
-            maintenance.name_stage_directory(stage, session.folder)
-            maintenance.sync_stage_names(self.location)
-            with files.OpenFile(head_file) as file, contextlib.suppress(FileExistsError):
-                files.sync(file.descriptor)
-                files.link(head_file, layout.version_name(version), session.folder)
-            files.sync(session.folder)
-            self._found.pop(stage, None)
-
-    def nameless(self, known: Iterable[str]) -> list[str]:
-        with as_our_errors("look through", self.location):
-            return maintenance.find_nameless(self.location, {to_filename(stage) for stage in known})
-
-    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
-        names = {layout.version_name(each) if isinstance(each, int) else str(each): each for each in what}
-        self._found.pop(stage, None)
-        with self.session(stage) as session, as_our_errors("set aside", self._history, stage):
-            if session.folder < 0:
-                return {}
-            pending.retire(session.folder)
-            moved = maintenance.move_to_damaged(self.location, stage, names, session.folder)
-            return {names[name]: path for name, path in moved.items()}
-
-    def quarantine_stage(self, stage: str) -> None:
-        self._found.pop(stage, None)
-        with as_our_errors("set aside", self._history, stage):
-            maintenance.move_stage_to_damaged(self.location, stage)
