@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
+from checkpoint_manager._store import last_seen
 from checkpoint_manager._store.history import History
 from checkpoint_manager.backends.local import LocalBackend, head, layout
 from tests.taking_away import leave_the_head, take_away
@@ -193,6 +194,15 @@ def test_what_was_seen_is_read_where_it_can_not_be_written(
     opened = os.open
     monkeypatch.setattr(os, "open", refused)
     assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 3
+
+
+def test_what_another_user_wrote_as_seen_is_not_believed(
+    cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = CheckpointManager(store, key=KEY)._store.last_seen
+    monkeypatch.setattr(last_seen, "is_foreign", lambda _: True)
+    assert seen.recall_at_first("train") is None
+    assert seen.recall("train") is None
 
 
 @pytest.mark.parametrize(

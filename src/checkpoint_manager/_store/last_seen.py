@@ -292,19 +292,22 @@ class LastSeen(_Folder):
                 return None
             try:
                 status = os.fstat(number)
-                line = os.pread(number, _MAX_BYTES, 0)
-            finally:
-                if len(self._kept) < _MOST_AT_FIRST:
-                    self._kept[name] = Descriptor(number)
-                    make_room()
-                else:
-                    os.close(number)
+                is_own = not is_foreign(status)
+                line = os.pread(number, _MAX_BYTES, 0) if is_own else b""
+            except BaseException:
+                os.close(number)
+                raise
+            if is_own and len(self._kept) < _MOST_AT_FIRST:
+                self._kept[name] = Descriptor(number)
+                make_room()
+            else:
+                os.close(number)
         except OSError as error:
             if not is_refusal(error):
                 raise
             return None
         match = _VERSION.match(line)
-        return None if match is None or is_foreign(status) else (SeenVersion._make((int(match[1]), match[2].decode())), status)
+        return None if match is None else (SeenVersion._make((int(match[1]), match[2].decode())), status)
 
     def stamp(self, status: os.stat_result, now: int) -> Stamp | None:
         """Return what changes when another version is remembered; None if it might not.
