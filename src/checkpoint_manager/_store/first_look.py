@@ -47,7 +47,7 @@ def first_look(store: Store, stage: str) -> tuple[int, Opened] | None:
     if entry.id != version_id:
         return None
     store.history.begin(stage, version, entry)
-    store.known_gaps[stage] = NO_GAPS
+    store.known_gaps.setdefault(stage, NO_GAPS)
     if mark is not None and entry.status == "completed" and not entry.attachments:
         store.verified.keep_marked(stage, version, opened, status, began, mark)
     return version, opened

@@ -194,7 +194,7 @@ class History:
 
     def begin(self, stage: str, version: int, entry: Entry) -> None:
         """Take a version for the newest one of a stage, because it is durable, and is the one that this user saw last."""
-        self.tips[stage] = Tip._make((version, entry.id, entry.created_at, 0, None))
+        self.tips.setdefault(stage, Tip._make((version, entry.id, entry.created_at, 0, None)))  # another thread may have saved
 
     def confirm(self, stage: str, look: Look, entry: Entry, session: Session | None = None) -> None:
         """Check that the newest version leads back to the one seen before, and remember it.
