@@ -128,4 +128,4 @@ class TestBar:
             shown += os.read(ours, 4096)
         os.close(ours)
         assert child.communicate(timeout=60)[0] == "435\n"
-        assert child.returncode == 0
+        assert child.returncode in {0, 120}  # with 120, Python says that it could not write to stderr at its end

@@ -11,6 +11,10 @@ import errno
 import os
 import sys
 
+TYPE_CHECKING = False  # as in typing, which takes long to import
+if TYPE_CHECKING:
+    from typing import TextIO
+
 NAME = "checkpoint-manager"
 DEFAULT_STORE = "checkpoints"
 COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
@@ -28,6 +32,14 @@ def main() -> int:
     What :mod:`.plain_has` answers ends the process here.
     """
     try:
+        return _settled(_command())
+    except KeyboardInterrupt:  # before the program began, while it reported another interruption, or at its end
+        _say("interrupted: nothing is left half done\n")
+        return _settled(_INTERRUPTED)
+
+
+def _command() -> int:
+    try:
         _open_what_is_closed()
         from checkpoint_manager.cli import interrupts  # noqa: PLC0415  # not before Ctrl-C is caught
 
@@ -36,24 +48,51 @@ def main() -> int:
 
         code = plain_has.answer(sys.argv[1:])
         if code is not None:
-            interrupts.end_now(code)  # a reader leaves nothing to clean up: no thread, no file that is half written
+            interrupts.end_now(_settled(code))  # a reader leaves nothing to clean up: no thread, no file that is half written
             return code
         with interrupts.held_back():
             from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
 
         code = run(sys.argv[1:])
         interrupts.end_at_once()
-        return code  # noqa: TRY300  # an interruption up to here is caught
+        return code  # noqa: TRY300  # what is raised up to here is told
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             return _bug()
         _say("error: the command line needs click and rich. Run: pip install 'checkpoint-manager[cli]'\n")
         return 2
-    except KeyboardInterrupt:  # before the program began, or while it reported another interruption
-        _say("interrupted: nothing is left half done\n")
-        return _INTERRUPTED
     except Exception as error:  # noqa: BLE001  # Python would exit with 1, which scripts read as "no"
         return _unreadable(error) if isinstance(error, OSError) else _bug()
+
+
+def _settled(code: int) -> int:
+    """Return the exit code when all is written that is to be told.
+
+    What stdout or stderr refuses is thrown away: Python would try once more at its end, and exit with 120.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has read enough
+        _discard(sys.stdout)
+    except OSError as error:
+        _discard(sys.stdout)
+        if code == 0:
+            _say(f"error: the output: {error.strerror or error}\n")
+            code = _STORAGE
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+    return code
+
+
+def _discard(stream: TextIO) -> None:
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+    except (OSError, ValueError):  # it has no descriptor
+        pass
 
 
 def _unreadable(error: OSError) -> int:

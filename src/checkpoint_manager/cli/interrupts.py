@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,10 +26,9 @@ def held_back() -> Iterator[None]:
 def end_now(code: int) -> None:
     """End the process without Python's shutdown, which takes as long as a seventh of the answer to ``has``.
 
-    That skips the handlers of :mod:`atexit`, threads and destructors: call it only where none of them has anything left to do.
+    That skips the handlers of :mod:`atexit`, threads, destructors and what is buffered: call it only where none of them has
+    anything left to do.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
     os._exit(code)
 
 
