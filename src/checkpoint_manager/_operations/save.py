@@ -140,8 +140,8 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     """Append a version if nothing has changed since this process appended the last one; otherwise return None.
 
     Pipelines save like this most of the time. What others could have changed is compared with what it was after the last save:
-    the line that this user keeps, the folder and the keyring, and the keyring once more at the end. Any difference is left to
-    :func:`_append_after_look`, which finds out what it means.
+    the line that this user keeps, the folder, the keyring and the record of deletions, and the keyring once more at the end.
+    Any difference is left to :func:`_append_after_look`, which finds out what it means.
     """
     tip, keyring, backend = store.history.tips.get(stage), store.keyring.current, store.backend
     if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:
