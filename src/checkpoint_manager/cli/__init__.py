@@ -73,20 +73,21 @@ def _settled(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # its reader has read enough
-        _discard(sys.stdout)
+        discard(sys.stdout)
     except OSError as error:
-        _discard(sys.stdout)
+        discard(sys.stdout)
         if code == 0:
             _say(f"error: the output: {error.strerror or error}\n")
             code = _STORAGE
     try:
         sys.stderr.flush()
     except OSError:
-        _discard(sys.stderr)
+        discard(sys.stderr)
     return code
 
 
-def _discard(stream: TextIO) -> None:
+def discard(stream: TextIO) -> None:
+    """Throw away what is still to be written to a stream."""
     try:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import sys
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._text import escaped
+from checkpoint_manager.cli import discard
 from checkpoint_manager.cli.hints import explain, sentence
 from checkpoint_manager.errors import CheckpointError, Hint
 
@@ -239,5 +239,4 @@ def show_size(size: float | None) -> str:
 
 def discard_the_rest() -> None:
     """Throw away what is still to be written to stdout: the interpreter would try once more at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard(sys.stdout)
