@@ -29,6 +29,7 @@ settings.register_profile("ci", deadline=None, max_examples=50, suppress_health_
 settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 os.environ.update(s3_server.CREDENTIALS)  # for processes that start before the server does, too
+os.environ.pop("PYTHONUNBUFFERED", None)  # users have not set it, and with it nothing is left to flush at the end of a child
 if os.environ.get("TESTS_REQUIRE_PACKAGES"):  # a test that would skip for want of one fails
     pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)  # type: ignore[assignment]
 
