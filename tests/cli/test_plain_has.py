@@ -180,7 +180,21 @@ main()
         "cli.hints",
     }
     heavy = {"click", "rich", "filelock", "platformdirs", "ormsgpack", "blake3"}
-    heavy |= {"hashlib", "hmac", "logging", "pathlib", "random", "secrets", "shutil", "subprocess", "tempfile"}
+    heavy |= {
+        "dataclasses",
+        "hashlib",
+        "hmac",
+        "inspect",
+        "logging",
+        "orjson",
+        "pathlib",
+        "random",
+        "secrets",
+        "shutil",
+        "subprocess",
+        "tempfile",
+        "uuid",
+    }
     assert not (heavy | {f"checkpoint_manager.{name}" for name in ours}) & {*loaded}
 
 

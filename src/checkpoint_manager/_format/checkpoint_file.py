@@ -44,13 +44,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import marshal
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from checkpoint_manager._format import seal
+from checkpoint_manager._format import documents, seal
 from checkpoint_manager._format.note_keys import ATTACHMENTS, DURABLE
 from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
@@ -171,7 +170,7 @@ class Entry(NamedTuple):
 
     def copied(self) -> Entry:
         """Return a copy whose metadata can be changed."""
-        return self._replace(metadata=orjson.loads(orjson.dumps(self.metadata))) if self.metadata else self
+        return self._replace(metadata=marshal.loads(marshal.dumps(self.metadata))) if self.metadata else self  # noqa: S302  # of what JSON said
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
@@ -189,6 +188,12 @@ class Entry(NamedTuple):
         size, attachments = self.size + arrays, tuple(attached)
         placed = (self.status, self.created_at, self.metadata, by, size, self.restored_from, attachments, arrays)
         return made(stage, version, *placed)
+
+
+@functools.cache
+def _orjson() -> ModuleType:
+    """Return what writes metadata of callers; see :mod:`.documents`."""
+    return load("orjson")
 
 
 @functools.cache
@@ -311,7 +316,7 @@ def decode_time(text: str) -> datetime:
 def encode_entry(entry: Entry) -> bytes:
     """Return the metadata as JSON."""
     origin = entry.origin
-    return orjson.dumps(
+    written: bytes = _orjson().dumps(
         {
             "id": entry.id,
             "previous": entry.previous,
@@ -329,6 +334,7 @@ def encode_entry(entry: Entry) -> bytes:
             "restored_from": entry.restored_from,
         }
     )
+    return written
 
 
 def _with_notes(entry: Entry) -> dict[str, Any]:
@@ -350,7 +356,7 @@ def decode_entry(plain: bytes) -> Entry:
         BrokenError: A field is not of this format.
     """
     try:
-        fields = orjson.loads(plain)
+        fields = documents.loads(plain)
         version_id, previous, status, created_at, metadata, origin, size, restored_from = fields.values()
         if (
             tuple(fields) == _ENTRY_FIELDS

@@ -50,9 +50,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import orjson
-
-from checkpoint_manager._format import handover, seal
+from checkpoint_manager._format import documents, handover, seal
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.handover import MAX_HANDOVERS, PUBLIC_BYTES, SIGNATURE_BYTES, Handover
@@ -132,7 +130,7 @@ class Keyring(NamedTuple):
             return cls._parse(data)
         except BrokenError as broken:
             _refuse(where, str(broken))
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             other = re.match(_OTHER_FORMAT, data)
             if other is not None and other[1].decode() not in FORMATS:
                 message = f"{where} is of the format {other[1].decode()}"
@@ -143,7 +141,7 @@ class Keyring(NamedTuple):
     def _parse(cls, data: bytes) -> Keyring:
         if len(data) > MAX_KEYRING_BYTES:
             raise BrokenError("is too long")
-        fields = orjson.loads(data)
+        fields = documents.loads(data)
         if fields["format"] not in FORMATS:
             raise ValueError
         content = {name: value for name, value in fields.items() if name != "checksum"}
@@ -168,11 +166,11 @@ class Keyring(NamedTuple):
     def encode(self) -> bytes:
         """Return the keyring as it is stored."""
         content = self._document() | {"seal": encode_bytes(self.seal)}
-        return orjson.dumps(content | {"checksum": _checksum(content)}) + b"\n"
+        return documents.dumps(content | {"checksum": _checksum(content)}) + b"\n"
 
     def context(self) -> bytes:
         """Return the context of the seal, which covers the whole document."""
-        return seal.context(self.format, "keyring", orjson.dumps(self._document()))
+        return seal.context(self.format, "keyring", documents.dumps(self._document()))
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -510,7 +508,7 @@ def _signatures() -> ModuleType:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    return sha256(orjson.dumps(content))
+    return sha256(documents.dumps(content))
 
 
 def _refuse(where: str, what: str) -> NoReturn:

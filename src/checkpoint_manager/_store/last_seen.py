@@ -27,13 +27,12 @@ import os
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import orjson
-
 from checkpoint_manager._filesystem import user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
+from checkpoint_manager._format import documents
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager._log import LOG as _LOG
@@ -399,7 +398,8 @@ class LastSeen(_Folder):
 
 def seen_line(stage: str, version: int, version_id: str) -> SeenLine:
     """Return the line about a version, the newest of a stage."""
-    return SeenLine(_file_of(stage), _VERSION, version, f"{version:012d} {version_id} ".encode(), orjson.dumps(stage) + b"\n")
+    name = documents.dumps(stage) + b"\n"
+    return SeenLine(_file_of(stage), _VERSION, version, f"{version:012d} {version_id} ".encode(), name)
 
 
 def state_directory() -> str:
@@ -456,8 +456,8 @@ def _stage_in(line: bytes) -> str | None:
     """Return the name of the stage that a line speaks of; None if it is damaged, or speaks of something else."""
     match = _VERSION.match(line)
     try:
-        stage = orjson.loads(match[3]) if match else None
-    except orjson.JSONDecodeError:
+        stage = documents.loads(match[3]) if match else None
+    except ValueError:
         return None
     return stage if isinstance(stage, str) and stage else None
 

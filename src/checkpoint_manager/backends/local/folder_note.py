@@ -25,9 +25,8 @@ from __future__ import annotations
 
 import binascii
 import functools
+import json
 from typing import TYPE_CHECKING
-
-import orjson
 
 from checkpoint_manager._filesystem.descriptors import contents_of
 from checkpoint_manager._filesystem.file_times import stamp
@@ -61,7 +60,7 @@ def encode(note: Note) -> bytes | None:
     started = _started()
     if not started or len(note.pending) > _MOST_PENDING:
         return None
-    content = orjson.dumps([started, tuple(note.found), note.pending])
+    content = json.dumps([started, tuple(note.found), note.pending], separators=(",", ":")).encode()
     return b"%08x %b\n" % (binascii.crc32(content), content)
 
 
@@ -71,7 +70,7 @@ def decode(line: bytes, status: os.stat_result) -> Note | None:
     if checksum != b"%08x" % binascii.crc32(content):
         return None
     try:
-        started, (number, durable, head, changed, named, state), names = orjson.loads(content)
+        started, (number, durable, head, changed, named, state), names = json.loads(content)
         if started != _started() or tuple(state) != stamp(status):
             return None
     except (ValueError, TypeError):  # of another version of the library
