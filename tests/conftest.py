@@ -7,6 +7,7 @@ import importlib
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ settings.register_profile("thorough", deadline=None, max_examples=2000, suppress
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 os.environ.update(s3_server.CREDENTIALS)  # for processes that start before the server does, too
 os.environ.pop("PYTHONUNBUFFERED", None)  # users have not set it, and with it nothing is left to flush at the end of a child
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script leaves it for what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if os.environ.get("TESTS_REQUIRE_PACKAGES"):  # a test that would skip for want of one fails
     pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)  # type: ignore[assignment]
 
