@@ -54,7 +54,7 @@ def read(loads: Callable[[bytes], Any], text: bytes) -> str:
         return "refused"
 
 
-def read_first(text: bytes) -> Any:  # noqa: ANN401  # whatever it says
+def read_first(text: bytes) -> Any:
     """Read a text where nothing has loaded orjson."""
     loaded = sys.modules.pop("orjson")
     try:
