@@ -71,7 +71,7 @@ class Hint(StrEnum):
         "otherwise restore it from a backup"
     )
     COPY_OR_ACCEPT = (
-        "If it is a copy, make one with copy_to() instead, which makes a store of its own; "
+        "If this is a copy, call copy_to() of the other store instead, which makes a store of its own; "
         "if you restored an older copy on purpose, call accept_rollback(); otherwise restore the store from a backup"
     )
     GIVE_A_KEY = (

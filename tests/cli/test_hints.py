@@ -126,3 +126,15 @@ def test_the_user_who_put_an_older_copy_back_is_told_the_command(cli: Cli, store
     assert "run: checkpoint-manager repair --accept-rollback" in result.err
     assert cli("repair", "--accept-rollback", "--yes").code == 0
     assert cli("show", "train").code == 0
+
+
+def test_the_user_of_an_older_copy_is_sent_to_the_store_that_can_be_copied(cli: Cli, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "copy")
+    CheckpointManager(store).save_checkpoint("train", {"epoch": 4})
+    error = cli("show", "train", "--store", "copy", "--json").error
+    assert f"this user has seen the same store at {store}" in error["message"]
+    advised = re.search(r"checkpoint-manager (copy .*?),", error["hint"])
+    assert advised
+    words = shlex.split(advised[1].replace("LOCATION", "new").replace("OTHER", str(store)))
+    assert cli(*words).code == 0
+    assert CheckpointManager(tmp_path / "new").load_checkpoint("train") == {"epoch": 4}

@@ -15,7 +15,8 @@ HINTS: dict[Hint, str] = {
     ),
     Hint.ACCEPT_KEYRING: ("If you replaced it on purpose, run: {repair --accept-rollback}; otherwise restore it from a backup"),
     Hint.COPY_OR_ACCEPT: (
-        "If it is a copy, make one with: {copy LOCATION} instead, which makes a store of its own; "
+        "If this is a copy, copy the other store instead: checkpoint-manager copy LOCATION --store OTHER, "
+        "which makes a store of its own; "
         "if you restored an older copy on purpose, run: {repair --accept-rollback}; "
         "otherwise restore the store from a backup"
     ),
