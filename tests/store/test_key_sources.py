@@ -255,6 +255,11 @@ def test_a_descriptor_that_would_show_the_passphrase() -> None:
         os.close(theirs)
 
 
+def _refuse_to_link(*_: object, **__: object) -> None:
+    """Answer as exFAT does."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 class TestOtherUsers:
     """What another user of the host could have put there, or could change, is not taken for a secret."""
 
@@ -395,6 +400,29 @@ class TestKeyFiles:
         (home / ".local").write_text("in the way")
         with pytest.raises(KeyUnavailableError, match="a key file can't be made at"):
             CheckpointManager(tmp_path / "store")
+
+    def test_one_is_made_where_there_are_no_hard_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "link", _refuse_to_link)
+        made = create_key_file(tmp_path / "key")
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+        again = create_key_file(tmp_path / "key")  # another process was faster
+        assert again.material.raw == made.material.raw == read_key_file(tmp_path / "key").material.raw
+        assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+    def test_without_hard_links_one_that_can_not_be_written_is_not_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced = iter([None, OSError(errno.EIO, os.strerror(errno.EIO))])
+
+        def sync(_: int) -> None:
+            if (error := next(synced)) is not None:
+                raise error
+
+        monkeypatch.setattr(os, "link", _refuse_to_link)
+        monkeypatch.setattr(os, "fsync", sync)
+        with pytest.raises(KeyUnavailableError, match="can't be made at .*: Input/output error"):
+            create_key_file(tmp_path / "key")
+        assert list(tmp_path.iterdir()) == []
 
     def test_one_that_can_not_be_looked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It may be there: no other one is made."""

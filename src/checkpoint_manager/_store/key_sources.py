@@ -338,18 +338,15 @@ def create_key_file(path: StrPath) -> Secret:
     temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
     try:
         permissions.make_private_directories(folder)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _write_new(temporary, line)
         try:
-            try:
-                os.fchmod(descriptor, 0o600)
-                length, written = len(_EXPLANATION.encode() + line.raw), 0
-                while written < length:  # on a disk that is nearly full, one write may take only a part
-                    written += os.write(descriptor, (_EXPLANATION.encode() + line.raw)[written:])
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
             with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
+                try:
+                    os.link(temporary, path)
+                except OSError as error:
+                    if error.errno not in files.NO_HARD_LINKS:
+                        raise
+                    _write_new(path, line)  # exclusive, too; who reads it meanwhile is told that it is not a key file
         finally:
             os.unlink(temporary)
     except OSError as error:
@@ -360,6 +357,24 @@ def create_key_file(path: StrPath) -> Secret:
         raise KeyUnavailableError(f"a key file can't be made at {path}: {error.strerror}", hint=hint) from None
     make_durable(path)
     return read_key_file(path)
+
+
+def _write_new(path: StrPath, line: SecretBytes) -> None:
+    """Write a private key file where none is, and sync it; if that fails, none is left."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) & ~stat.S_IXUSR != 0o600:  # a mount may set that bit, and keep it set
+                os.fchmod(descriptor, 0o600)
+            length, written = len(_EXPLANATION.encode() + line.raw), 0
+            while written < length:  # on a disk that is nearly full, one write may take only a part
+                written += os.write(descriptor, (_EXPLANATION.encode() + line.raw)[written:])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def make_durable(path: StrPath) -> None:
