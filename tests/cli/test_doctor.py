@@ -158,6 +158,19 @@ class TestStore:
         store.chmod(0o777)
         assert doctor()["permissions"]["next"].startswith("take that away: chmod go-w")
 
+    def test_the_commands_that_it_names_can_be_typed(self, cli: Cli, store: Path, tmp_path: Path) -> None:
+        place = tmp_path / "my store"
+        assert f"init --store '{place}'" in cli("doctor", "--store", str(place)).out
+        store.rename(place)
+        place.chmod(0o777)
+        (place / "history").chmod(0o777)
+        (place / ".0123456789abcdef.tmp").write_bytes(b"")
+        said = cli("doctor", "--store", str(place))
+        assert f"chmod go-w '{place}'" in said.out
+        assert f"chmod -R go= '{place}'" in said.out
+        assert f"checkpoint-manager repair --dry-run --store '{place}'" in said.out
+        assert f"chmod go-w '{place}'" in said.err
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
     def test_a_file_of_someone_else(self, doctor: Doctor, store: Path) -> None:
         os.chown(store / "history" / "train", 12345, -1)

@@ -302,8 +302,10 @@ class TestOtherUsers:
     @pytest.mark.parametrize("mode", [0o602, 0o666])
     def test_a_file_that_others_may_change_is_refused(self, planted: Path, what: str, mode: int) -> None:
         planted.chmod(mode)
-        with pytest.raises(KeyUnavailableError, match=f"the {what} .* can be changed by other users"):
+        planted = planted.rename(planted.with_name("my key"))
+        with pytest.raises(KeyUnavailableError, match=f"the {what} .* can be changed by other users") as refused:
             self.read(what, planted)
+        assert refused.value.hint.endswith(f"run: chmod 600 '{planted}'")
 
     def test_a_folder_that_others_may_write_to_is_warned_of(self, planted: Path, caplog: pytest.LogCaptureFixture) -> None:
         planted.parent.chmod(0o777)
@@ -420,7 +422,7 @@ class TestKeyFiles:
 
         monkeypatch.setattr(os, "link", _refuse_to_link)
         monkeypatch.setattr(os, "fsync", sync)
-        with pytest.raises(KeyUnavailableError, match="can't be made at .*: Input/output error"):
+        with pytest.raises(KeyUnavailableError, match=r"can't be made at .*: Input/output error"):
             create_key_file(tmp_path / "key")
         assert list(tmp_path.iterdir()) == []
 

@@ -320,7 +320,8 @@ def _check_owner(path: StrPath, status: os.stat_result, what: str) -> None:
         raise KeyUnavailableError(message, hint="Use a file of your own, or chown this one if it is yours")
     if permissions.others_may_write(status):
         message = f"the {what} {path} can be changed by other users of this host"
-        raise KeyUnavailableError(message, hint=f"Make sure that its content is yours, then run: chmod 600 {path}")
+        command = f"chmod 600 {load('shlex').quote(str(path))}"
+        raise KeyUnavailableError(message, hint=f"Make sure that its content is yours, then run: {command}")
     if permissions.others_may_read(status):
         _LOG.warning("The %s %s can be read by other users of this host: chmod 600 it", what, path)
     if exposed := permissions.exposed_parent(str(path)):

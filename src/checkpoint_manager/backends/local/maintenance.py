@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, others_may_write, user_name
+from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Leftover, RecordChangedError
 from checkpoint_manager.backends.local import attachments, layout, pending
@@ -322,7 +323,8 @@ def warnings_about(directory: str) -> list[str]:
         mode = stat.S_IMODE(status.st_mode)
         found.append(
             f"Other users of this host may write to {where} (mode {mode:04o}): "
-            f"they can't read or forge checkpoints, but they can delete them. Take that away: chmod go-w {where}"
+            f"they can't read or forge checkpoints, but they can delete them. "
+            f"Take that away: chmod go-w {load('shlex').quote(where)}"
         )
     if exposed_above:
         found.append(f"Other users of this host may write to {printable(exposed_above)}: they can move {where} away")

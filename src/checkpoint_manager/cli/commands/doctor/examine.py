@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.backends.registry import scheme_of
 from checkpoint_manager.cli.commands.doctor import environment, keys, storage
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
-from checkpoint_manager.cli.hints import hint_of
+from checkpoint_manager.cli.hints import command, hint_of
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _look_at_directory(access: Access, place: str, *, exists: bool) -> Iterator[
 
 
 def _no_store(place: str) -> Check:
-    return warning("store", f"there is none at {place}", 'make one with "checkpoint-manager init", or name it with --store')
+    return warning("store", f"there is none at {place}", f"name it with --store, or make one there: {command('init')}")
 
 
 def _or_why_not(topic: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:

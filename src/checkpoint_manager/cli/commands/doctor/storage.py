@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
+from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.output import show_size
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def _look_at_abilities(directory: str, *, linked: bool) -> Iterator[Check]:
 def _look_at_room(directory: str) -> Iterator[Check]:
     room = probes.room(directory)
     found = f"{show_size(room.bytes)} free" + ("" if room.files is None else f", and room for {room.files} more files")
-    step = "free some space, or delete old versions: checkpoint-manager delete"
+    step = f"free some space, or delete old versions: {command('delete')}"
     if room.bytes < _NOTHING or (room.files is not None and room.files < _NO_FILES):
         yield problem("room", found, step)
     elif room.bytes < _LITTLE or (room.files is not None and room.files < _FEW_FILES):
@@ -89,11 +91,11 @@ def look_at_owner(directory: str) -> Iterator[Check]:
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS_MAY_WRITE:
         found = f"other users may write to the directory (mode {mode:04o}): they can't read or forge, but delete"
-        yield warning("permissions", found, f"take that away: chmod go-w {directory}")
+        yield warning("permissions", found, f"take that away: chmod go-w {shlex.quote(directory)}")
     me = os.geteuid()
     for path, owner in itertools.islice(_owners(directory), _MOST_LOOKED_AT):
         if owner != me:
-            step = f"run the program as that user, or give the store to one: chown -R {user_name(me)} {directory}"
+            step = f"run the program as that user, or give the store to one: chown -R {user_name(me)} {shlex.quote(directory)}"
             yield warning("owner", f"{printable(path)} belongs to {user_name(owner)}, and you are {user_name(me)}", step)
             return
     yield ok("owner", f"all belongs to {user_name(me)}")
@@ -117,12 +119,12 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
     ]  # that is told by its owner
     ours = [leftover for leftover in leftovers if leftover.kind in {"leftover", "stale head"}]
     if ours:
-        step = "checkpoint-manager repair --dry-run says what would be done"
+        step = f"{command('repair --dry-run')} says what would be done"
         yield warning("leftovers", f"{len(ours)} of interrupted operations, such as {printable(ours[0].path)}", step)
     for kind, step in (
         ("unknown", "move it out of the store, unless another program needs it there"),
         ("displaced", "move it away: it stands where a stage belongs"),
-        ("exposed", f"make it yours (chown), and close it to others: chmod -R go= {directory}"),
+        ("exposed", f"make it yours (chown), and close it to others: chmod -R go= {shlex.quote(directory)}"),
     ):
         found = [leftover for leftover in leftovers if leftover.kind == kind]
         if found:
