@@ -81,6 +81,19 @@ def test_a_store_that_is_closed_to_writers_is_read_and_refuses_to_change(cli: Cl
         assert result.err.endswith("Permission denied. Give this user access to it, or choose another directory\n")
 
 
+def test_a_version_that_can_not_be_read_is_named_by_its_path(cli: Cli, place: Path) -> None:
+    cli("show", "train@1")  # loads what the command needs
+    place.chmod(0o777)
+    for path in (place / "checkpoints", *(place / "checkpoints").rglob("*")):
+        os.chown(path, OTHER, OTHER)
+    version = place / "checkpoints" / "history" / "train" / "000000000001.checkpoint"
+    version.chmod(0)
+    with acting_as(OTHER):
+        result = cli("show", "train@1")
+    assert result.code == 20
+    assert f"{version}: Permission denied" in result.err
+
+
 def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path) -> None:
     (place / "theirs").mkdir(mode=0o755)
     cli("init", "--store", f"{place}/loads")

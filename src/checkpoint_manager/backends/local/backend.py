@@ -348,7 +348,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                     raise VersionAbsentError from None
                 file = VersionFile(name := found, session.folder)
         except (OSError, files.NotAFileError) as error:
-            translate(error, "read", self._history, stage, version)
+            translate(error, "read", session.path, stage, version)
             raise
         file.place = (self._history, stage, version)
         session.read = name, file
