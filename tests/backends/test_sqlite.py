@@ -10,6 +10,7 @@ import pickle
 import signal
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import textwrap
@@ -184,6 +185,27 @@ def test_another_kind_of_file_in_a_place_is_refused_and_not_touched(path: Path, 
     with pytest.raises(IntegrityError, match="stands in place of"):
         opened(path)
     assert victim.read_bytes() == b"precious"
+
+
+def test_a_journal_that_names_a_file_outside_deletes_nothing(path: Path) -> None:
+    """SQLite plays a journal back that it finds, and then deletes the super-journal that it names, whatever file that is."""
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+    victim = path.with_name("victim")
+    victim.write_bytes(b"precious")
+    database, magic, name = path.read_bytes(), bytes.fromhex("d9d505f920a163d7"), os.fsencode(victim)
+    page_bytes = int.from_bytes(database[16:18], "big")
+    header = magic + struct.pack(">5I", 0, 0, len(database) // page_bytes, 512, page_bytes)
+    names = struct.pack(">I", 2**30 // page_bytes + 1) + name + struct.pack(">2I", len(name), sum(name)) + magic
+    journal = path.with_name(f"{path.name}-journal")
+    journal.write_bytes(header.ljust(512, b"\0") + names)
+    with pytest.raises(IntegrityError, match="names another file"):
+        opened(path)
+    assert victim.read_bytes() == b"precious"
+    journal.write_bytes(header.ljust(512, b"\0"))  # one that a killed writer left
+    with opened(path) as cm:
+        assert cm.load_checkpoint("train") == 1
+    assert not journal.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

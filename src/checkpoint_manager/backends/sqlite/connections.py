@@ -33,6 +33,8 @@ from checkpoint_manager.backends.sqlite.schema import (
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 _CHECKPOINT_PAGES = 256
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""How a rollback journal ends that names a super-journal, see https://www.sqlite.org/fileformat2.html#the_rollback_journal."""
 _MOST_IDLE = 8
 """How many connections of threads that have ended are kept for others."""
 
@@ -138,6 +140,7 @@ class Connections:
         with as_our_errors("open the database", self._path):
             _make_private_file(self._path)
             self._refuse_foreign_files()
+            self._refuse_super_journal()
             status = os.stat(self._path)
 
         def connect() -> Opened:
@@ -165,6 +168,15 @@ class Connections:
                     )
                     hint = f"Run this as {other}, or give the database and the files beside it to {me}"
                     raise StorageError(message, hint=hint, errno=errno.EPERM, filename=path)
+
+    def _refuse_super_journal(self) -> None:
+        """Refuse a journal that names a super-journal, which none of ours does: SQLite would delete the file of that name."""
+        path = f"{self._path}-journal"
+        with contextlib.suppress(FileNotFoundError), files.OpenFile(path) as journal:
+            os.lseek(journal.descriptor, max(journal.size - len(_JOURNAL_MAGIC), 0), os.SEEK_SET)
+            if journal.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC and journal.size > len(_JOURNAL_MAGIC):
+                message = f"the journal {printable(path)} was not written by checkpoint_manager: it names another file"
+                raise IntegrityError(message, hint="Move it away, then verify the store")
 
     def _set_up(self, connection: forks.Connection) -> None:
         connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged schema is compared, not decoded
