@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from checkpoint_manager import IntegrityError
+from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager.dashboard import plans
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.views import retention
@@ -369,6 +370,13 @@ class TestNumbers:
         assert all(f"<code>{each}</code>" in offered for each in ("/loss", "/rows/0"))
         page = reader.send("/", reader.at("/numbers/chart"), stage="train", at="/loss").text
         assert "A line over versions 1 to 3: from 0.5 to 0.125" in page
+
+    def test_a_form_that_no_value_has_is_not_a_number(self, cm: CheckpointManager, reader: Browser) -> None:
+        draft = Draft(b'values/1\n{"rate":{"!numpy":[]},"epoch":3}', {}, "completed")
+        append(cm._store, "train", cm._store.history.tip("train"), draft)
+        offered = reader.send("/", reader.at("/numbers/offer"), stage="train").text
+        assert ("<code>/epoch</code>" in offered, "<code>/rate</code>" in offered) == (True, False)
+        assert "3 versions left out" in reader.send("/", reader.at("/numbers/chart"), stage="train", at="/rate").text
 
     def test_a_version_without_data_is_left_out(self, cm: CheckpointManager, reader: Browser) -> None:
         cm.clear_checkpoint("train")

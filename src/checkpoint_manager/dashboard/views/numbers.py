@@ -74,7 +74,7 @@ def _read(call: Call, pointer: str) -> tuple[list[tuple[int, float]], int]:
 def _number(value: Any) -> float | None:  # noqa: ANN401  # JSON is what it is
     """Return a value as a number, if it is one; a scalar of numpy is one, too."""
     if isinstance(value, dict) and list(value) == ["!numpy"] and isinstance(value["!numpy"], list):
-        value = value["!numpy"][-1]
+        value = next(reversed(value["!numpy"]), None)  # a bundle's maker may have left it empty
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 else None
