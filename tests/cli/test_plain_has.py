@@ -180,21 +180,8 @@ main()
         "cli.hints",
     }
     heavy = {"click", "rich", "filelock", "platformdirs", "ormsgpack", "blake3"}
-    heavy |= {
-        "dataclasses",
-        "hashlib",
-        "hmac",
-        "inspect",
-        "logging",
-        "orjson",
-        "pathlib",
-        "random",
-        "secrets",
-        "shutil",
-        "subprocess",
-        "tempfile",
-        "uuid",
-    }
+    heavy |= {"dataclasses", "hashlib", "hmac", "inspect", "logging", "orjson", "pathlib", "random", "secrets", "shutil"}
+    heavy |= {"subprocess", "tempfile", "uuid"}
     assert not (heavy | {f"checkpoint_manager.{name}" for name in ours}) & {*loaded}
 
 

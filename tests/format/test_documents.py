@@ -18,27 +18,7 @@ from checkpoint_manager.testing.strategies import json_values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PIECES = [
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    ":",
-    '"',
-    "\\u",
-    "\\",
-    "d800",
-    "dc00",
-    "0",
-    "-",
-    "9" * 19,
-    ".5",
-    "e999",
-    "NaN",
-    "null",
-    "\x00",
-]
+_PIECES = ["{", "}", "[", "]", ",", ":", '"', "\\u", "\\", "d800", "dc00", "0", "-", "9" * 19, ".5", "e999", "NaN", "\x00"]
 texts = st.lists(st.sampled_from(_PIECES) | st.text(max_size=3), max_size=12).map("".join).map(lambda text: text.encode())
 documents_of_ours = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
