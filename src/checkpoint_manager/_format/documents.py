@@ -7,7 +7,6 @@ differ, as on numbers out of range and on text that is not JSON, :mod:`orjson` i
 
 from __future__ import annotations
 
-import math
 import sys
 from json import JSONDecoder, JSONEncoder
 from typing import Any
@@ -16,6 +15,7 @@ from checkpoint_manager._loading import load
 
 _MOST_DIGITS = 18
 """Of whole numbers that certainly have 64 bits; :mod:`orjson` reads longer ones as floats."""
+_INFINITE = (float("inf"), float("-inf"))
 
 
 def loads(text: bytes) -> Any:  # noqa: ANN401  # whatever it says
@@ -52,7 +52,7 @@ def _whole_number(digits: str) -> int:
 
 def _real_number(digits: str) -> float:
     number = float(digits)
-    if math.isinf(number):
+    if number in _INFINITE:
         raise ValueError
     return number
 

@@ -19,7 +19,6 @@ missing; a failing medium, or too many open files, is an error.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import errno
 import functools
@@ -35,6 +34,7 @@ from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreig
 from checkpoint_manager._format import documents
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
+from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import CheckpointError, StorageError
@@ -246,7 +246,7 @@ class SeenLocations(_Folder):
             match = _LOCATION.match(self._read(name))
             if match is not None and match[1].decode() == store_id:
                 with contextlib.suppress(ValueError, SyntaxError):
-                    found.add(str(ast.literal_eval(match[0][33:-1].decode("ascii"))))
+                    found.add(str(load("ast").literal_eval(match[0][33:-1].decode("ascii"))))
         return sorted(each for each in found - {location} if _file_of_location(each) in files)
 
     def _warn(self, why: str) -> None:
