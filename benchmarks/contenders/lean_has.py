@@ -1,18 +1,19 @@
 """``python lean_has.py STORE KEY STATE STAGE``: the quickest program that we know for what ``checkpoint-manager has`` answers.
 
-One file, with the same dependencies: it opens the keyring with a key file, compares it and the newest version with what this
-user has seen, and opens metadata and data of the newest version. It exits with 0 if the stage is completed. It fails with a
-traceback where anything is out of the ordinary: passphrases, changed keyrings, deleted versions, attachments, open folders.
+One file, with the same dependencies, but without orjson, which loads much. It opens the keyring with a key file, compares it
+and the newest version with what this user has seen, and opens metadata and data of the newest version. It exits with 0 if the
+stage is completed. It fails with a traceback where anything is out of the ordinary: passphrases, changed keyrings, deleted
+versions, attachments, open folders.
 """
 
 from __future__ import annotations
 
 import base64
 import gc
+import json
 import os
 import sys
 
-import orjson
 from cryptography.cobblestone import Cobblestone256Decryptor
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512, Hash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -48,7 +49,7 @@ def read(path: str) -> bytes:
 def main(store: str, key_file: str, state: str, stage: str) -> None:
     secret = base64.urlsafe_b64decode(read(key_file).splitlines()[-1].partition(b":")[2])
     written = read(f"{store}/keyring.json")
-    keyring = orjson.loads(written)
+    keyring = json.loads(written)
     slot, active, store_id = keyring["slots"][0], keyring["active"], keyring["store"]
     location = read(f"{state}/locations/{sha256(os.path.realpath(store).encode())[:40]}")
     seen_keyring = read(f"{state}/{store_id}/keyring").split()
@@ -59,14 +60,18 @@ def main(store: str, key_file: str, state: str, stage: str) -> None:
     key = unseal(wrapping_key, base64.b64decode(slot["wrapped"][active]), bound_to)
     del keyring["checksum"]
     seal = base64.b64decode(keyring.pop("seal"))
-    unseal(key, seal, context(keyring["format"], "keyring", orjson.dumps(keyring)))
+    unseal(
+        key,
+        seal,
+        context(keyring["format"], "keyring", json.dumps(keyring, ensure_ascii=False, separators=(",", ":")).encode()),
+    )
     sealed = read(f"{store}/{stage}.checkpoint")
     header, line_feed, rest = sealed.partition(b"\n")
     header += line_feed
-    told = orjson.loads(header)
+    told = json.loads(header)
     number, length = told["version"], told["metadata"]
     newest = max(os.listdir(f"{store}/history/{stage}"))
-    entry = orjson.loads(unseal(key, rest[:length], context(FILE, "metadata", header, stage, number)))
+    entry = json.loads(unseal(key, rest[:length], context(FILE, "metadata", header, stage, number)))
     data = unseal(key, rest[length:], context(FILE, "data", header, stage, number, entry["id"]))
     if (
         location.split()[0].decode() != store_id
