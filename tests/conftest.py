@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import importlib
 import itertools
 import logging
@@ -21,7 +22,7 @@ from tests import s3 as s3_server
 from tests.postgres import new_postgres_url, postgres_certificate, postgres_port, postgres_url  # noqa: F401  # fixtures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from tests.s3 import Server
@@ -53,6 +54,17 @@ def measure_small_threads() -> None:
 
 if threading.gettrace() is not None:
     measure_small_threads()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without looking for garbage, and never look at them again: a third of the time that it takes else."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
