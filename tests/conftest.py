@@ -38,6 +38,20 @@ if os.environ.get("TESTS_REQUIRE_PACKAGES"):  # a test that would skip for want 
     pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)  # type: ignore[assignment]
 
 
+def spare_syncs() -> None:
+    """Let ``os.fsync`` only refuse what is no open file: in this process nothing cuts the power, and a disk takes its time.
+
+    What makes versions durable is tested by recording the calls, in ``tests/powercut`` and ``tests/faults`` those of processes
+    of their own, which do sync.
+    """
+    fstat = os.fstat
+
+    def fsync(descriptor: int) -> None:
+        fstat(descriptor)
+
+    os.fsync = fsync
+
+
 def measure_small_threads() -> None:
     """Measure the coverage of threads that ``_thread`` starts, too: ``threading`` sees to that only for its own."""
     start = _thread.start_new_thread
@@ -52,6 +66,7 @@ def measure_small_threads() -> None:
     _thread.start_new_thread = start_measured
 
 
+spare_syncs()
 if threading.gettrace() is not None:
     measure_small_threads()
 
