@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from logging import INFO
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
-import filelock  # noqa: F401  # what takes the locks of a directory: loaded now, and not in the middle of a first save
-
 from checkpoint_manager import _loading, _operations, stages
 from checkpoint_manager._arguments import (
     check,
@@ -162,6 +160,7 @@ class CheckpointManager:
         if names is not None and not isinstance(backend, Searchable):
             message = f"{printable(backend.location)} can't keep an index"
             raise LocationError(message, hint="Leave index out: find reads every version there")
+        backend.prepare_to_write()
         self._store = open_store(backend, key, lock_timeout, on_rollback)
         self._store.codecs = known
         if isinstance(backend, Searchable):

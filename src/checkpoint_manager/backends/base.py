@@ -269,6 +269,9 @@ class Backend(ABC):
     asked_for: str = ""
     patience: float = 60.0
 
+    def prepare_to_write(self) -> None:  # noqa: B027  # most have put nothing off
+        """Load what a program that will write needs, where that was put off: later, a lock is held, or a save has begun."""
+
     @abstractmethod
     def lock(
         self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = ""

@@ -41,11 +41,7 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.local import attachments, folder_note, head, layout, maintenance, pending
 from checkpoint_manager.backends.local.head import Found
-from checkpoint_manager.backends.local.lock import (
-    HostLocks,
-    LockFile,
-    is_held,
-)
+from checkpoint_manager.backends.local.host_locks import HostLocks
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
 from checkpoint_manager.backends.local.upkeep import LocalMaintenance
@@ -59,6 +55,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._filesystem.file_times import Stamp
     from checkpoint_manager.backends.base import MakePieces
+    from checkpoint_manager.backends.local.lock import LockFile
     from checkpoint_manager.models import Buffer, Durability
 
 _BLOCK_BYTES = 4096
@@ -136,8 +133,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         What the system refuses here is left to ``repair``. The names in the folder may be given, if the lock was held already
         when they were listed.
         """
-        name = layout.STORE_LOCK if stage is None else layout.lock_name(stage)
-        if is_held(f"{self._locks}{os.sep}{name}"):
+        if self._holds(stage):
             with passing_over_refusals():
                 names = files.names(folder) if names is None else names
                 maintenance.remove_temporary_files(names, folder)

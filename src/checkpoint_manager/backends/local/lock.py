@@ -43,7 +43,7 @@ from checkpoint_manager._filesystem.os_errors import as_our_errors, passing_over
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import HeldRun
-from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, RUN_SUFFIX, STORE_LOCK, lock_name
+from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, RUN_SUFFIX
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.backends.local.shared import ask_again
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from checkpoint_manager._filesystem.descriptors import Kept
-    from checkpoint_manager.backends.base import Purpose
 
 T = TypeVar("T")
 
@@ -106,9 +105,14 @@ def is_held(path: str) -> bool:
     return lock is not None and lock.is_taken
 
 
+def prepare() -> None:
+    """Load what the first lock needs."""
+    _filelock()
+
+
 @functools.cache
 def _filelock() -> Any:  # noqa: ANN401  # a module
-    """Return the module that takes locks. It takes long to import: it is loaded with the manager, or else by the first lock."""
+    """Return the module that takes locks. It takes long to import."""
     return load("filelock")
 
 
@@ -380,38 +384,13 @@ class NamedRunLock(RunLock):
             self.let_go()
 
 
-class HostLocks:
-    """The locks of a store that the processes of one host share: a backend's ``lock`` as files in one folder.
-
-    Attributes:
-        _locks: The folder.
-        _is_shared: Whether other hosts write to it.
-        _kept_locks: The lock files of writers that are kept open.
-    """
-
-    _locks: str
-    _is_shared = False
-    _kept_locks: Kept[LockFile] | None = None
-
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
-        file = STORE_LOCK if stage is None else lock_name(stage, purpose, name)
-        if purpose == "write" and not self._is_shared:
-            return FileLock(self._locks, file, stage, timeout, kept=self._kept_locks)
-        kind = FileLock if purpose != "run" else NamedRunLock if name else RunLock
-        return kind(self._locks, file, stage, timeout, is_shared=self._is_shared)
-
-    def held_runs(self) -> list[HeldRun]:
-        return list(_held_runs(self._locks))
-
-    def lock_descriptors(self) -> tuple[int, ...]:
-        return descriptors_held()
-
-    def wait_for_writers(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        for name, stage in _ever_locked(self._locks):
-            lock = FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0))
-            with contextlib.suppress(UnusableError), lock:  # an unusable lock can't be held by anyone else, either
-                lock.let_go()
+def wait_for_writers(locks: str, timeout: float) -> None:
+    """Wait until each lock of a stage in this folder was free once; see :meth:`Backend.wait_for_writers`."""
+    deadline = time.monotonic() + timeout
+    for name, stage in _ever_locked(locks):
+        lock = FileLock(locks, name, stage, max(deadline - time.monotonic(), 0))
+        with contextlib.suppress(UnusableError), lock:  # an unusable lock can't be held by anyone else, either
+            lock.let_go()
 
 
 def _ever_locked(locks: str) -> Iterator[tuple[str, str]]:
@@ -428,7 +407,7 @@ def _ever_locked(locks: str) -> Iterator[tuple[str, str]]:
             yield name, stage or stem
 
 
-def _held_runs(locks: str) -> Iterator[HeldRun]:
+def held_runs(locks: str) -> Iterator[HeldRun]:
     """Yield each run whose lock file is held, with what its holder wrote into it."""
     with as_our_errors("list the locks", locks), contextlib.ExitStack() as stack:
         try:

@@ -18,8 +18,8 @@ from checkpoint_manager._filesystem.file_times import stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.head import Found
+from checkpoint_manager.backends.local.host_locks import let_go
 from checkpoint_manager.backends.local.layout import HISTORY, KEYRING
-from checkpoint_manager.backends.local.lock import FileLock
 from checkpoint_manager.backends.local.shared import ask_again
 from checkpoint_manager.backends.local.version_file import FileMark
 from checkpoint_manager.backends.stage_names import to_filename
@@ -46,8 +46,8 @@ class LockSession(Session):
         self._lock = lock
 
     def __exit__(self, *_: object) -> None:
-        if isinstance(self._lock, FileLock):
-            self._lock.let_go()
+        if self._lock is not None:
+            let_go(self._lock)
 
 
 class LocalSession(Session):
@@ -219,5 +219,5 @@ class LocalSession(Session):
         self.found, self.others, self.read, self.only_appends, self.expected = None, None, None, False, 0
         if self.folder >= 0:
             self._kept[self.stage] = self
-        if isinstance(lock, FileLock):
-            lock.let_go()
+        if lock is not None:
+            let_go(lock)

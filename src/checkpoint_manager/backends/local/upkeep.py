@@ -12,7 +12,7 @@ from checkpoint_manager._filesystem.os_errors import as_our_errors, translate
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend, Leftover, Maintenance, Session, StageRecord
 from checkpoint_manager.backends.local import head, layout, maintenance, pending
-from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.local.host_locks import lock_of
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.version_file import VersionFile
 from checkpoint_manager.backends.stage_names import to_filename
@@ -80,7 +80,7 @@ class LocalMaintenance(Backend, Maintenance):
                 return True
             if pending.version_pending(name):
                 return not pending.is_whole(name, folder) and files.remove(name, folder)
-            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, LockSession(lock):
+            with lock_of(self._locks, name) as lock, LockSession(lock):
                 return maintenance.remove_unused_folder(name, folder)
 
     def _mend_head(self, stage: str) -> bool:

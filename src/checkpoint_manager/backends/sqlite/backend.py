@@ -55,8 +55,8 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import layout, maintenance
-from checkpoint_manager.backends.local.lock import FileLock, HostLocks, is_held
+from checkpoint_manager.backends.local import maintenance
+from checkpoint_manager.backends.local.host_locks import HostLocks
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.sqlite.connections import Connections
 from checkpoint_manager.backends.sqlite.errors import patiently, translate
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import MakePieces, Reader
+    from checkpoint_manager.backends.local.lock import FileLock
     from checkpoint_manager.backends.sqlite import forks
     from checkpoint_manager.models import Buffer
 
@@ -283,7 +284,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def _tidy(self, stage: str) -> None:
         """Remove chunks that a killed writer left, once for each stage, if this thread holds its lock."""
-        if stage not in self._tidied and is_held(f"{self._locks}{os.sep}{layout.lock_name(stage)}"):
+        if stage not in self._tidied and self._holds(stage):
             self._change("remove what was left in", f"DELETE {_UNUSED_CHUNKS} AND chunk.stage = ?", (stage.encode(),), stage)
             self._tidied.add(stage)
             maintenance.keep_reserve(self._locks, _RESERVE_BYTES)
