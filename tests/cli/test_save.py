@@ -48,17 +48,21 @@ def test_a_version_of_a_stage_is_not_taken_for_a_new_stage(cli: Cli, store: Path
         ("{", "line 1 column 2"),
         ("", "it is empty"),
         ("[NaN]", "NaN is not a JSON value"),
+        ("[1e999]", "1e999 is beyond the range"),
+        ("[-1.5" + "0" * 9999 + "e+400]", "-1.50000"),
+        ("[1" + "0" * 5000 + "]", "value has 5001 digits)"),
         ('{"a": 1, "a": 2}', "same key twice"),
-        ("[" * 100_000, "does not hold JSON"),
+        ("[" * 100_000, "nested too deep"),
         ("\xff\xfe", "does not hold JSON"),
     ],
-    ids=["open", "empty", "NaN", "duplicate", "deep", "text"],
+    ids=["open", "empty", "NaN", "overflow", "long", "digits", "duplicate", "deep", "text"],
 )
 def test_what_is_no_json_saves_nothing(cli: Cli, store: Path, tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "data.json").write_text(text, encoding="latin-1")
     result = cli("save", "train", "data.json")
     assert result.code == 2
     assert why in result.err
+    assert len(result.err) < 500
     assert len(CheckpointManager(store).history("train")) == 3
 
 

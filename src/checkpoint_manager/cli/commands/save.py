@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ from checkpoint_manager.cli.selector import stage_names
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
+
+_MOST_CHARACTERS = 40
+"""How much of a number a message shows."""
 
 
 @click.command()
@@ -97,10 +101,18 @@ def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
         text = file.read()
         if not text.strip():
             raise ValueError("it is empty")  # as the other reasons
-        return json.loads(text, parse_constant=_not_json, object_pairs_hook=_without_duplicates)
+        return json.loads(text, parse_float=_finite, parse_constant=_not_json, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        message = f"{printable(str(file.name))} does not hold JSON ({error}), and nothing was saved"
+        why = "it is nested too deep" if isinstance(error, RecursionError) else str(error).partition("; use sys.")[0]
+        message = f"{printable(str(file.name))} does not hold JSON ({why}), and nothing was saved"
         raise UsageError(message, hint='Give a JSON value, such as {"epoch": 3}') from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # the standard library's reader makes infinity of a number that is too large
+        raise ValueError(f"{text[:_MOST_CHARACTERS]} is beyond the range of a floating-point number")
+    return number
 
 
 def _not_json(name: str) -> NoReturn:
