@@ -1053,7 +1053,8 @@ class CheckpointManager:
         exists here receives the newer versions, provided that both have the same history; so repeated imports keep a copy up to
         date. An interrupted import continues when it is run again.
 
-        A tag that names another version here is not moved; ``tags_kept`` of its stage in the result lists it.
+        A tag that names another version here is not moved; ``tags_kept`` of its stage in the result lists it. What was deleted
+        here is not brought back; a warning names the stages of which nothing is left, which can be imported under another name.
 
         Args:
             file: The path of the bundle, or an open binary stream, which is buffered, encrypted, in a temporary file.

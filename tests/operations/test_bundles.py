@@ -223,6 +223,21 @@ def test_what_was_deleted_here_is_not_brought_back(here: CheckpointManager, ther
     assert there.verify().problems == ()
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_stage_that_was_deleted_here_is_warned_of_and_can_be_imported_under_another_name(
+    here: CheckpointManager, there: CheckpointManager, path: Path, caplog: pytest.LogCaptureFixture, *, dry_run: bool
+) -> None:
+    here.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    there.delete_stage("train")
+    assert there.import_bundle(path, key=KEY, dry_run=dry_run).added == 0
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in warnings if "Stage train was deleted" in text and "except under another name" in text]
+    assert not [text for text in warnings if "clean" in text]
+    assert there.import_bundle(path, key=KEY, rename={"train": "again"}).added == 6
+    assert there.load_checkpoint("again") == here.load_checkpoint("train")
+
+
 def test_the_newest_here_may_be_deleted_there_if_the_record_knows_it(
     here: CheckpointManager, there: CheckpointManager, path: Path
 ) -> None:

@@ -22,6 +22,7 @@ of each stage only its counts, its gaps, its newest id and its tags are kept.
 from __future__ import annotations
 
 import contextlib
+import logging
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.reports import OnProgress
+
+_LOG = logging.getLogger("checkpoint_manager")
 
 MAX_IMPORTED_VERSION = 99_999_999_999
 """The highest number that an import may bring. Otherwise one version of a hostile bundle could use up the numbers of a stage.
@@ -179,6 +182,7 @@ def import_bundle(
             arrivals = _plan(store, parts(0), rename)
         except BrokenError as broken:
             raise _unsound(file, broken) from None
+        _warn_of_deleted(store, arrivals)
         if not dry_run and any(arrival.brings_something for arrival in arrivals):
             try:
                 _write(store, parts(file.size), arrivals)
@@ -364,6 +368,17 @@ def _lacking(store: Store, stage: str, gaps: Gaps, recorded: Gaps) -> Iterator[G
         has_version = at < len(present) and present[at] <= gap.last
         if not has_version and not recorded.has_any(gap.first, gap.last):
             yield gap
+
+
+def _warn_of_deleted(store: Store, arrivals: list[Arrival]) -> None:
+    """Warn of the stages that were deleted from the store, lest the caller takes them for imported."""
+    for arrival in arrivals:
+        if arrival.tip.version and not arrival.added and store.history.is_deleted(arrival.stage):
+            _LOG.warning(
+                "Stage %s was deleted from %s, and an import does not bring it back, except under another name",
+                printable(arrival.stage),
+                store.backend.location,
+            )
 
 
 # The second reading: each stage is written under its lock
