@@ -11,7 +11,7 @@ import pytest
 
 from checkpoint_manager.dashboard import events
 from checkpoint_manager.dashboard.order import in_order
-from checkpoint_manager.dashboard.stores import Cell
+from checkpoint_manager.dashboard.overview import Cell
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.dashboard.filters import duration, local
-from checkpoint_manager.dashboard.stores import shown_state
+from checkpoint_manager.dashboard.overview import shown_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

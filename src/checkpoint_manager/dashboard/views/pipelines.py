@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager.dashboard import stores
-from checkpoint_manager.dashboard.stores import ATTENTION, ORDER, own_metadata
+from checkpoint_manager.dashboard.overview import ATTENTION, ORDER
+from checkpoint_manager.dashboard.stores import own_metadata
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from checkpoint_manager.dashboard.stores import Cell, Overview, ShownStore
+    from checkpoint_manager.dashboard.overview import Cell, Overview
+    from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Call
 
 _MOST_IN_CARD, _MOST_IN_PAGE, _MOST_IN_NEED = 120, 300, 30

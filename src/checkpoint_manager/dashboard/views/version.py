@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import tree
-from checkpoint_manager.dashboard.stores import own_metadata, shown_state
+from checkpoint_manager.dashboard.overview import shown_state
+from checkpoint_manager.dashboard.stores import own_metadata
 from checkpoint_manager.dashboard.views.call import RefusedError, check_size, is_revealed, version_of
 from checkpoint_manager.errors import CheckpointError
 
