@@ -209,6 +209,11 @@ def check_revision(revision: object) -> None:
         raise ArgumentError(message, argument="revision")
 
 
+def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the caller's metadata of a version, without the notes of the library."""
+    return {name: value for name, value in metadata.items() if not name.startswith("@")}
+
+
 def read_note(metadata: Mapping[str, Any]) -> Note | None:
     """Return the run that a version is the result of; None if it has no valid note."""
     return _note(metadata.get(NOTE))

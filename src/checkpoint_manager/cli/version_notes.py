@@ -33,8 +33,3 @@ def note_fields(version: Version) -> dict[str, Any]:
     if failure := read_failure(version.metadata):
         fields["failure"] = failure.as_metadata()
     return fields
-
-
-def own_metadata(version: Version) -> dict[str, Any]:
-    """Return the caller's metadata, without what the library notes."""
-    return {name: value for name, value in version.metadata.items() if not name.startswith("@")}

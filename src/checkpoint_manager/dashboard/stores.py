@@ -463,11 +463,6 @@ def _with_run(cell: Cell, run: Running) -> Cell:
     return replace(cell, state="running", run=run)
 
 
-def own_metadata(version: Version) -> dict[str, object]:
-    """Return the caller's metadata, without what the library notes."""
-    return {name: value for name, value in version.metadata.items() if not name.startswith("@")}
-
-
 def stores_by_id(stores: Iterable[ShownStore]) -> dict[str, ShownStore]:
     """Return stores by their ids, and name them so that they can be told apart."""
     found = {store.id: store for store in stores}

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from checkpoint_manager._format.notes import own_metadata
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
 from checkpoint_manager.cli.output import new_table, say, show_size, show_time, version_fields, write_json_list, write_text
 from checkpoint_manager.cli.selector import MOMENT
-from checkpoint_manager.cli.version_notes import note_fields, own_metadata
+from checkpoint_manager.cli.version_notes import note_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,10 +110,10 @@ def _write_pages(versions: Iterator[Version]) -> None:
 
 
 def _row(version: Version) -> tuple[str, ...]:
-    metadata = ", ".join(f"{name}={value}" for name, value in own_metadata(version).items())
+    metadata = ", ".join(f"{name}={value}" for name, value in own_metadata(version.metadata).items())
     saved, size = show_time(version.created_at), show_size(version.total_size)
     return (version.stage, str(version.number), version.status, saved, size, metadata)
 
 
 def _fields(version: Version) -> dict[str, Any]:
-    return {**version_fields(version), "metadata": own_metadata(version), **note_fields(version)}
+    return {**version_fields(version), "metadata": own_metadata(version.metadata), **note_fields(version)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from checkpoint_manager._format.notes import own_metadata
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.hints import sentence
@@ -25,7 +26,7 @@ from checkpoint_manager.cli.output import (
     write_text,
 )
 from checkpoint_manager.cli.selector import MOMENT, stage_names, tags_by_version
-from checkpoint_manager.cli.version_notes import note_fields, own_metadata, stage_notes
+from checkpoint_manager.cli.version_notes import note_fields, stage_notes
 from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _each(cm: CheckpointManager, stage: str) -> Iterator[Version]:
 
 
 def _holds(version: Version, key: str, value: str) -> bool:
-    metadata = own_metadata(version)
+    metadata = own_metadata(version.metadata)
     if key not in metadata:
         return False
     found = metadata[key]
@@ -186,12 +187,12 @@ def _row(version: Version, tags: list[str]) -> tuple[str, ...]:
 
 
 def _fields(version: Version) -> dict[str, Any]:
-    return {**version_fields(version), "metadata": own_metadata(version), **note_fields(version)}
+    return {**version_fields(version), "metadata": own_metadata(version.metadata), **note_fields(version)}
 
 
 def _notes(version: Version) -> list[str]:
     restored = [] if version.restored_from is None else [f"restored from {version.restored_from}"]
     attached = (f"{each.name} ({show_size(each.size)})" for each in version.attachments)
-    metadata = (f"{name}={value}" for name, value in own_metadata(version).items())
+    metadata = (f"{name}={value}" for name, value in own_metadata(version.metadata).items())
     arrays = [f"arrays in the data ({show_size(version.arrays_size)})"] if version.arrays_size else []
     return [*restored, *stage_notes(version), *arrays, *attached, *metadata]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from checkpoint_manager.dashboard.stores import own_metadata
+from checkpoint_manager._format.notes import own_metadata
 from checkpoint_manager.dashboard.views.call import RefusedError, check_size, is_revealed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _pair(call: Call) -> tuple[Version, Version]:
 def _metadata(old: Version, new: Version) -> list[tuple[str, str, str]]:
     """Return the details of both that differ, as text."""
     facts = [
-        {"state": each.status, "bytes": each.total_size, **{f"metadata {k}": v for k, v in own_metadata(each).items()}}
+        {"state": each.status, "bytes": each.total_size, **{f"metadata {k}": v for k, v in own_metadata(each.metadata).items()}}
         for each in (old, new)
     ]
     names = dict.fromkeys([*facts[0], *facts[1]])

@@ -6,9 +6,9 @@ import json
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from checkpoint_manager._format.notes import own_metadata
 from checkpoint_manager.dashboard import stores
 from checkpoint_manager.dashboard.overview import ATTENTION, ORDER
-from checkpoint_manager.dashboard.stores import own_metadata
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _is_in(cell: Cell | None, state: str) -> bool:
 
 def _has(cell: Cell | None, key: str, value: str) -> bool:
     """Return whether the newest version of a stage has such metadata; a value that is not text is compared as JSON."""
-    metadata = {} if cell is None or cell.version is None else own_metadata(cell.version)
+    metadata = {} if cell is None or cell.version is None else own_metadata(cell.version.metadata)
     if key not in metadata:
         return False
     found = metadata[key]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.notes import read_failure, read_progress, read_run
+from checkpoint_manager._format.notes import own_metadata, read_failure, read_progress, read_run
 from checkpoint_manager.dashboard import timeline
 from checkpoint_manager.dashboard.feed import what_was_done
 from checkpoint_manager.dashboard.overview import shown_state
-from checkpoint_manager.dashboard.stores import own_metadata
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -83,5 +82,5 @@ def _row(version: Version, tags: dict[int, list[str]]) -> dict[str, object]:
         "seconds": None if run is None else run.seconds,
         "failure": read_failure(version.metadata),
         "progress": read_progress(version.metadata),
-        "metadata": own_metadata(version),
+        "metadata": own_metadata(version.metadata),
     }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.notes import read_failure, read_inputs, read_progress, read_run
+from checkpoint_manager._format.notes import own_metadata, read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import tree
 from checkpoint_manager.dashboard.overview import shown_state
-from checkpoint_manager.dashboard.stores import own_metadata
 from checkpoint_manager.dashboard.views.call import RefusedError, check_size, is_revealed, version_of
 from checkpoint_manager.errors import CheckpointError
 
@@ -97,7 +96,7 @@ def _page(
         failure=read_failure(version.metadata),
         progress=read_progress(version.metadata),
         inputs=read_inputs(version.metadata),
-        metadata=own_metadata(version),
+        metadata=own_metadata(version.metadata),
         data=data,
         is_being_read=is_being_read,
         inside=inside[:_MOST_INSIDE],
