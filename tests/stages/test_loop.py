@@ -29,7 +29,7 @@ from checkpoint_manager import (
 from checkpoint_manager._format.notes import Note, ProgressNote, read_note
 from checkpoint_manager._operations.save import Draft, save
 from checkpoint_manager.stages.progress import MOST_USELESS
-from checkpoint_manager.stages.runner import Run
+from checkpoint_manager.stages.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -22,7 +22,7 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError
 from checkpoint_manager._format.notes import Note
-from checkpoint_manager.stages.runner import Run
+from checkpoint_manager.stages.run import Run
 from tests import forking
 
 if TYPE_CHECKING:

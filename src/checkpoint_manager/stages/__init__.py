@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.loop import Loop, make_loop
     from checkpoint_manager.stages.options import Options
     from checkpoint_manager.stages.report import RunReport
+    from checkpoint_manager.stages.run import FailedCallError
     from checkpoint_manager.stages.run_history import latest_run, report_of
     from checkpoint_manager.stages.run_id import current_run
-    from checkpoint_manager.stages.runner import NOT_PICKLED, FailedCallError, Runner, reopened
+    from checkpoint_manager.stages.runner import NOT_PICKLED, Runner, reopened
     from checkpoint_manager.stages.snapshots import snapshot_of
     from checkpoint_manager.stages.threads import in_thread
 
@@ -45,7 +46,7 @@ __all__ = [
 _MODULES = {
     "acquire": "coroutines",  # needs asyncio, which takes longer to import than all of these
     "Bar": "bar",  # needs rich, an extra
-    "FailedCallError": "runner",
+    "FailedCallError": "run",
     "NOT_PICKLED": "runner",
     "Loop": "loop",
     "Options": "options",

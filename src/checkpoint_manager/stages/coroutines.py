@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checkpoint_manager.errors import LockTimeoutError
+    from checkpoint_manager.stages.run import Definition, Run
     from checkpoint_manager.stages.run_lock import RunLock
-    from checkpoint_manager.stages.runner import Definition, Run, Runner
+    from checkpoint_manager.stages.runner import Runner
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
 

@@ -14,7 +14,7 @@ from checkpoint_manager.stages.annotations import check_annotation
 from checkpoint_manager.stages.code import STAGE, Inner
 from checkpoint_manager.stages.fingerprint import check_names, underlying
 from checkpoint_manager.stages.identity import check_sibling, origin_of
-from checkpoint_manager.stages.runner import Definition
+from checkpoint_manager.stages.run import Definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,7 @@ from checkpoint_manager.stages.pacing import Pace
 from checkpoint_manager.stages.progress import ProgressLog, Snapshot, snapshot_of
 from checkpoint_manager.stages.report import ago, duration
 from checkpoint_manager.stages.results import digest_of
-from checkpoint_manager.stages.runner import Run
+from checkpoint_manager.stages.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

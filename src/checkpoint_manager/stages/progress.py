@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.embedded import Embedded, OpenContents
     from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager.stages.pacing import Pace
-    from checkpoint_manager.stages.runner import Run, Runner
+    from checkpoint_manager.stages.run import Run
+    from checkpoint_manager.stages.runner import Runner
 
 _LOG = logging.getLogger("checkpoint_manager")
 _MOST_HELD = 8
