@@ -416,7 +416,7 @@ class CheckpointManager:
         def read(loaded: Loaded) -> Any:  # noqa: ANN401  # JSON is what it is
             data = payload.form(loaded.data)
             if loaded.data.startswith(payload.WITH_CONTENTS):
-                parts.update(_operations.attach.parts_of(data, loaded.contents))
+                parts.update(_operations.read_attachments.parts_of(data, loaded.contents))
             return data
 
         found = self._checkpoint(stage_name, version, at, None, read)
@@ -442,10 +442,9 @@ class CheckpointManager:
             loaded = self._newest(stage)
         else:
             loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
-        attachments = (
-            _operations.attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
-        )
-        found = loaded.entry.as_version(stage, loaded.version)
+        entry = loaded.entry
+        attachments = _operations.read_attachments.of(self._store, stage, loaded.version, entry) if entry.attachments else {}
+        found = entry.as_version(stage, loaded.version)
         return Checkpoint(found, read(loaded), Attachments(found, attachments))
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:

@@ -409,9 +409,9 @@ MUTANTS: list[Mutant] = [
     Mutant("a deleted version keeps its tag", "_operations/tag.py", "_tag", Decide("lock_excludes", outcome=False)),
     Mutant(
         "an attachment is removed whose version was saved meanwhile",
-        "_operations/attach.py",
+        "_operations/unused_attachments.py",
         "remove_unused",
-        Replace("_unused_of(store, stage, written, session)", "_unused_of(store, stage, candidates, session)"),
+        Replace("unused_of(store, stage, written, session)", "unused_of(store, stage, candidates, session)"),
     ),
     Mutant(
         "the digest of a segment is never compared",

@@ -52,6 +52,7 @@ NEAREST = {
     "_operations/re": ["tests/operations/test_upkeep.py", "tests/test_manager.py"],
     "_operations/rotate_key.py": ["tests/operations/test_keys.py", "tests/attacks/test_keyring.py"],
     "_operations/save.py": ["tests/test_manager.py", "tests/store/test_loose_locks.py"],
+    "_operations/unused_attachments.py": ["tests/store/test_loose_locks.py", "tests/operations/test_attachments.py"],
     "_operations/attach.py": ["tests/store/test_loose_locks.py", "tests/operations/test_attachments.py"],
     "_operations/tag.py": [
         "tests/store/test_loose_locks.py",

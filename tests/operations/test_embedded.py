@@ -21,7 +21,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
 from checkpoint_manager._format.codecs import checked
 from checkpoint_manager._format.embedded import INLINE_BYTES
-from checkpoint_manager._operations.attach import parts_of
+from checkpoint_manager._operations.read_attachments import parts_of
 from tests.strategies import same
 
 if TYPE_CHECKING:

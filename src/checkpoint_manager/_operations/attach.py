@@ -1,19 +1,13 @@
-"""Attach contents of any length to a version, read them back, and remove those that no version refers to.
+"""Attach contents of any length to a version.
 
 An attachment is written and made durable before the version that refers to it is appended, so a version never lacks one. A save
-holds one run lock while it writes its attachments, and their ids begin with the name of that lock. An attachment that no
-version refers to, and whose lock is free, was left by a killed writer: the next save, deletion or repair removes it.
-
-Several versions of a stage may refer to one attachment, which is stored once. So an attachment is removed only if every version
-that is left can be read, and none of them refers to it.
+holds one run lock while it writes its attachments, and their ids begin with the name of that lock. What killed writers leave is
+found by it and removed in :mod:`checkpoint_manager._operations.unused_attachments`.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import functools
-import io
 import os
 import secrets
 import stat
@@ -21,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import blake3  # noqa: F401  # else it would be imported under the lock
 import orjson
@@ -29,27 +23,24 @@ import orjson
 import checkpoint_manager.attachment_info  # noqa: F401  # likewise
 from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
-from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format import attachment as attachment_format
-from checkpoint_manager._format import embedded, seal
+from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import MAX_ATTACHMENTS, MAX_NAME_CHARACTERS, AttachmentRecord
-from checkpoint_manager._store.attachments import SegmentFile, Segments
+from checkpoint_manager._operations import unused_attachments
+from checkpoint_manager._operations.read_attachments import StoredAttachment
+from checkpoint_manager._operations.unused_attachments import LOCK_DIGITS
 from checkpoint_manager._text import is_unicode, printable
-from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, PayloadError, StorageError
-from checkpoint_manager.models import Attachment
+from checkpoint_manager.errors import CheckpointError, PayloadError
 from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
     from typing import Self
 
-    from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.contents import Content
-    from checkpoint_manager._format.embedded import OpenContents
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._operations.save import Draft
     from checkpoint_manager._store.store import Store
@@ -61,13 +52,8 @@ _WRITTEN_AT_ONCE = 3
 """How many segments are written at once, each in a thread: while one waits for the disk, others are sealed."""
 _IN_MEMORY = 3
 """How many segments are in memory: those that are being sealed, and the one that is being read."""
-_READ_AT_ONCE = 2
 _READ_BYTES = 1024 * 1024
 """How much is read from a file at once."""
-_FEW_VERSIONS = 20
-"""How many versions are read to find what killed writers left, before a stage's first attachment is written."""
-_LOCK_DIGITS = 24
-"""How many digits at the start of an attachment's id name the lock of its save; the others count the save's attachments."""
 _UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
 _MAX_RECORDS_BYTES = 400 * 1024
 """The share of a version's metadata, 1 MiB in all, that is for attachments: enough for the digests of 100 GiB."""
@@ -180,7 +166,7 @@ def attached(
     if progress is not None:
         _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
     if session is None and stage not in store.swept:
-        _sweep(store, stage)
+        unused_attachments.sweep(store, stage)
     with Upload(store, stage) as upload:
         try:
             records = tuple(
@@ -323,7 +309,7 @@ class Upload:
     def __init__(self, store: Store, stage: str) -> None:
         self._store = store
         self._stage = stage
-        self._name = secrets.token_hex(_LOCK_DIGITS // 2)
+        self._name = secrets.token_hex(LOCK_DIGITS // 2)
         self._lock = contextlib.ExitStack()
         self._written: list[str] = []
 
@@ -343,7 +329,7 @@ class Upload:
         store, stage = self._store, self._stage
         if not self._written:
             self._lock.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=self._name))
-        new, key = f"{self._name}{len(self._written):0{32 - _LOCK_DIGITS}x}", seal.generate_key()
+        new, key = f"{self._name}{len(self._written):0{32 - LOCK_DIGITS}x}", seal.generate_key()
         self._written.append(new)
         written_under = store.keyring.active[0]  # before anything is sealed
         size, digests = _Writer(store, stage, new, key).write(source)
@@ -352,7 +338,7 @@ class Upload:
 
     def remove_unused(self, session: Session | None) -> None:
         """Remove what no version refers to. The caller holds the stage's lock."""
-        unused = _unused_of(self._store, self._stage, self._written, session)
+        unused = unused_attachments.unused_of(self._store, self._stage, self._written, session)
         if unused:
             self._store.backend.delete_attachments(self._stage, unused)
 
@@ -424,195 +410,3 @@ def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
     if len(orjson.dumps(attachment_format.encode_records(records))) > _MAX_RECORDS_BYTES:
         message = f"the attachments of stage {printable(stage)} are too many, or too large together, for one version"
         raise PayloadError(message, hint="Attach them to several stages", stage=stage)
-
-
-# Reading
-
-
-class _Part(Attachment):
-    """An array, a frame or a tensor in the data of a version."""
-
-    __slots__ = ("_opened",)
-
-    def __init__(self, name: str, content: Sequence[Any], size: int, opened: Callable[[], BinaryIO]) -> None:
-        super().__init__(name, content[0], size, content[1])
-        self._opened = opened
-
-    def open(self) -> BinaryIO:
-        return self._opened()
-
-    def read(self) -> bytes:
-        with self.open() as file:
-            return file.read()
-
-    def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
-        if self.kind in {"bytes", "file"}:
-            return self.read()
-        contents = _loading.load("checkpoint_manager._format.contents")
-        with self.open() as file:
-            return contents.value_of(self.kind, file, f"the attachment {printable(self.name)}")
-
-    def save_to(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        place = os.fspath(path)
-        directory, name = os.path.split(os.path.abspath(place))
-        with self._writing_to(place), files.open_directory(directory) as folder:
-            if not overwrite and files.exists(name, folder):
-                raise StorageError(f"{printable(place)} exists already", hint=Hint.OVERWRITE)
-            with files.temporary(folder) as temporary:
-                self._write_new(temporary, folder, place)
-                if overwrite:
-                    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-                else:
-                    files.publish(temporary, name, folder)
-            files.sync(folder)
-
-    def _writing_to(self, place: str) -> as_our_errors:
-        return as_our_errors(f"save the attachment {printable(self.name)} to", place)
-
-    def _write_new(self, name: str, folder: int, _: str) -> None:
-        with self.open() as file:
-            files.write_new(name, folder, iter(lambda: file.read(seal.SLICE_BYTES), b""), durable=True)
-
-
-class StoredAttachment(_Part):
-    """An attachment of one version."""
-
-    __slots__ = ("_record", "_stage", "_store", "_version")
-
-    def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
-        super().__init__(record.name, (record.kind, record.detail), record.size, self._open_segments)
-        self._store = store
-        self._stage = stage
-        self._version = version
-        self._record = record
-
-    def record(self, store: Store, stage: str) -> AttachmentRecord | None:
-        """Return the record if it can be referred to by another version of this stage, else None."""
-        return self._record if self._store is store and self._stage == stage else None
-
-    def _segments(self) -> Segments:
-        return Segments(self._store, self._stage, self._version, self._record)
-
-    def _open_segments(self) -> BinaryIO:
-        return io.BufferedReader(SegmentFile(self._segments(), 0, self.size), seal.SLICE_BYTES)
-
-    def pieces(self) -> Iterator[memoryview]:
-        """Yield all segments; errors as in :func:`~checkpoint_manager._store.attachments.read_segment_into`."""
-        segments, count = self._segments(), len(self._record.digests)
-        for first in range(0, count, _READ_AT_ONCE):
-            indexes = range(first, min(first + _READ_AT_ONCE, count))
-            lengths = (attachment_format.segment_length(self.size, index) for index in indexes)
-            contents = deque(map(attachment_format.new_memory, lengths))
-            segments.read(zip(indexes, contents, strict=True))
-            while contents:
-                yield contents.popleft()
-
-    def _write_new(self, name: str, folder: int, place: str) -> None:
-        with files.new_file(name, folder) as descriptor:
-
-            def write(index: int, pieces: Iterable[Buffer]) -> None:
-                with self._writing_to(place):  # else the reading around it would report the error as its own
-                    files.write_at(descriptor, index * attachment_format.SEGMENT_BYTES, pieces)
-
-            indexes = range(len(self._record.digests))
-            self._segments().read((index, functools.partial(write, index)) for index in indexes)
-
-    def read(self) -> bytes:
-        content = io.BytesIO(bytes(self.size))  # whose bytes are filled in place, and returned without a copy
-        if self.size:
-            with content.getbuffer() as memory:
-                self._segments().read_into(0, memory)
-        else:
-            self._segments().get(0)
-        return content.getvalue()
-
-
-def of(store: Store, stage: str, version: int, entry: Entry) -> dict[str, Attachment]:
-    """Return the attachments of a version by name."""
-    users = (each for each in entry.attachments if each.name != attachment_format.CONTENTS)
-    return {each.name: StoredAttachment(store, stage, version, each) for each in users}
-
-
-def parts_of(data: Any, contents: OpenContents | None) -> dict[str, Attachment]:  # noqa: ANN401  # JSON is what it is
-    """Return the arrays, frames and tensors in data by the JSON pointers to them.
-
-    Args:
-        data: The data as JSON, with forms.
-        contents: Where those are read from that are not in it.
-    """
-    found: dict[str, Attachment] = {}
-    at = 0
-    for pointer, content in embedded.forms_in(data):
-        where = content[2]
-        if type(where) is str:
-            with contextlib.suppress(ValueError):  # only whoever has the key could have written it
-                there = base64.b64decode(where.encode(), validate=True)
-                found[pointer] = _Part(pointer, content, len(there), functools.partial(io.BytesIO, there))
-        elif contents is not None and 0 <= where <= contents.size - at:
-            found[pointer] = _Part(pointer, content, where, functools.partial(contents.open, at, where))
-            at += where
-    return found
-
-
-# Unused attachments
-
-
-def unused(store: Store, stage: str, session: Session | None = None) -> list[str]:
-    """Return the attachments that no version refers to; none if it can't be told, because a version can't be read."""
-    candidates = store.backend.attachments(stage)
-    return _unused_of(store, stage, candidates, session) if candidates else []
-
-
-def remove_unused(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
-    """Remove those of some attachments that no version refers to and nobody is writing, and return them.
-
-    The caller holds the stage's lock.
-    """
-    written = [each for each in candidates if not _is_being_written(store, stage, each)]
-    removed = _unused_of(store, stage, written, session)  # after that: a writer lets go when its version is there
-    if removed:
-        store.backend.delete_attachments(stage, removed)
-    return removed
-
-
-def _sweep(store: Store, stage: str) -> None:
-    """Remove what a killed writer left, once, if the stage is free and has few versions; else, a deletion or repair does so."""
-    with contextlib.suppress(CheckpointError), store.backend.lock(stage, 0) as lock, store.session(stage, lock) as session:
-        store.swept.add(stage)
-        there = store.backend.attachments(stage)
-        if there and len(store.backend.versions(stage, session=session)) <= _FEW_VERSIONS:
-            remove_unused(store, stage, there, session)
-
-
-def remove_all(store: Store, stage: str, session: Session) -> None:
-    """Remove the attachments of a deleted stage, except those of a version that was saved since, or is being saved."""
-    there = {each for each in store.backend.attachments(stage) if not _is_being_written(store, stage, each)}
-    if there:
-        there -= {each.id for _, entry in store.history.entries(stage, session) for each in entry.attachments}
-        store.backend.delete_attachments(stage, there)
-
-
-def _unused_of(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
-    left = dict.fromkeys(candidates)
-    gaps, _ = store.gaps(stage, session)
-    if not left or any(gap.reason == "set aside" for gap in gaps):  # what was set aside may be put back
-        return []
-    for version in store.backend.versions(stage, session=session):
-        if version not in gaps:
-            try:
-                entry = store.entry(stage, version, session)
-            except IntegrityError:
-                return []
-            except VersionAbsentError:
-                continue
-            for each in entry.attachments:
-                left.pop(each.id, None)
-    return list(left)
-
-
-def _is_being_written(store: Store, stage: str, attachment: str) -> bool:
-    try:
-        with store.backend.lock(stage, 0, purpose="run", name=attachment[:_LOCK_DIGITS]):
-            return False
-    except LockTimeoutError:
-        return True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager._format.note_keys import DELETED
-from checkpoint_manager._operations import attach, tag
+from checkpoint_manager._operations import tag, unused_attachments
 from checkpoint_manager._operations.save import Draft, append, expect
 from checkpoint_manager._store.history import ranges_between
 from checkpoint_manager._text import printable
@@ -99,7 +99,7 @@ def delete_stage(store: Store, stage: str) -> list[int]:
         if not store.backend.capabilities.lock_excludes:
             tag.untag_up_to_locked(store, stage, newest)  # those that were given until just now
         store.backend.delete(stage, [version for version in versions if version < newest], session=session)
-        attach.remove_all(store, stage, session)
+        unused_attachments.remove_all(store, stage, session)
         return [version for version in there if version < newest]
 
 
@@ -132,7 +132,7 @@ def drop(store: Store, stage: str, versions: list[int], session: Session | None 
         _refuse_tagged_meanwhile(store, stage, versions, session)
     store.backend.delete(stage, versions, session=session)
     if attachments:
-        attach.remove_unused(store, stage, attachments, session)
+        unused_attachments.remove_unused(store, stage, attachments, session)
     return gaps
 
 
@@ -177,7 +177,7 @@ def remove_leftovers(store: Store, stage: str, session: Session | None = None) -
         attachments = _attachments_of(store, stage, left, session)
         store.backend.delete(stage, left, session=session)
         if attachments:
-            attach.remove_unused(store, stage, attachments, session)
+            unused_attachments.remove_unused(store, stage, attachments, session)
 
 
 def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, session: Session | None = None) -> Gaps:

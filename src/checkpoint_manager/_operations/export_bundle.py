@@ -24,7 +24,8 @@ from checkpoint_manager._format.bundle_parts import (
 )
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps, encode_list
-from checkpoint_manager._operations import attach, bundle_file, tag
+from checkpoint_manager._operations import bundle_file, tag
+from checkpoint_manager._operations.read_attachments import StoredAttachment
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError
@@ -103,7 +104,7 @@ def _parts(store: Store, stages: list[str], done: list[BundledStage], progress: 
             for record in part.entry.attachments:
                 if record.id not in attachments:
                     attachments.add(record.id)
-                    yield AttachmentPart(record, attach.StoredAttachment(store, stage, part.version, record).pieces())
+                    yield AttachmentPart(record, StoredAttachment(store, stage, part.version, record).pieces())
             if progress is not None:
                 progress(Progress(before + versions, max(total, before + versions), "versions", stage))
         yield GapsPart(_gaps(store, stage, chain))

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gaps
-from checkpoint_manager._operations import attach, delete, tag
+from checkpoint_manager._operations import delete, tag, unused_attachments
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check, is_strange
 from checkpoint_manager._store.history import MOST_LOGGED
@@ -110,8 +110,8 @@ def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairS
     """Remove the attachments that no version refers to, but for those that are being written."""
     # The record of deletions was rolled back, which only the user can judge, or is damaged, and a dry run leaves it there.
     with contextlib.suppress(IntegrityError, RollbackError):
-        unused = attach.unused(store, stage)
-        for each in unused if dry_run else attach.remove_unused(store, stage, unused, None):
+        unused = unused_attachments.unused(store, stage)
+        for each in unused if dry_run else unused_attachments.remove_unused(store, stage, unused, None):
             yield RepairStep("remove", stage, None, f"the attachment {each}, which no version refers to")
 
 

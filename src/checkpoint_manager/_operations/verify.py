@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, BrokenError
 from checkpoint_manager._format.gaps import Gaps
-from checkpoint_manager._operations import attach, tag
+from checkpoint_manager._operations import tag, unused_attachments
 from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
@@ -300,7 +300,7 @@ def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set
 
 def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:
     with contextlib.suppress(IntegrityError, RollbackError, StorageError):  # reported with the versions or the gaps
-        for each in attach.unused(store, stage):
+        for each in unused_attachments.unused(store, stage):
             detail = f"no version refers to the attachment {each}: an interrupted save left it, or it is being written"
             yield Finding(stage, None, "leftover", detail)
 
