@@ -410,8 +410,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "an attachment is removed whose version was saved meanwhile",
         "_operations/unused_attachments.py",
-        "remove_unused",
-        Replace("unused_of(store, stage, written, session)", "unused_of(store, stage, candidates, session)"),
+        "remove",
+        Replace("find_among(store, stage, written, session)", "find_among(store, stage, candidates, session)"),
     ),
     Mutant(
         "the digest of a segment is never compared",

@@ -338,7 +338,7 @@ class Upload:
 
     def remove_unused(self, session: Session | None) -> None:
         """Remove what no version refers to. The caller holds the stage's lock."""
-        unused = unused_attachments.unused_of(self._store, self._stage, self._written, session)
+        unused = unused_attachments.find_among(self._store, self._stage, self._written, session)
         if unused:
             self._store.backend.delete_attachments(self._stage, unused)
 

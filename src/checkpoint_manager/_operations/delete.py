@@ -132,7 +132,7 @@ def drop(store: Store, stage: str, versions: list[int], session: Session | None 
         _refuse_tagged_meanwhile(store, stage, versions, session)
     store.backend.delete(stage, versions, session=session)
     if attachments:
-        unused_attachments.remove_unused(store, stage, attachments, session)
+        unused_attachments.remove(store, stage, attachments, session)
     return gaps
 
 
@@ -177,7 +177,7 @@ def remove_leftovers(store: Store, stage: str, session: Session | None = None) -
         attachments = _attachments_of(store, stage, left, session)
         store.backend.delete(stage, left, session=session)
         if attachments:
-            unused_attachments.remove_unused(store, stage, attachments, session)
+            unused_attachments.remove(store, stage, attachments, session)
 
 
 def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, session: Session | None = None) -> Gaps:

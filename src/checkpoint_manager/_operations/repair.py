@@ -110,8 +110,8 @@ def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairS
     """Remove the attachments that no version refers to, but for those that are being written."""
     # The record of deletions was rolled back, which only the user can judge, or is damaged, and a dry run leaves it there.
     with contextlib.suppress(IntegrityError, RollbackError):
-        unused = unused_attachments.unused(store, stage)
-        for each in unused if dry_run else unused_attachments.remove_unused(store, stage, unused, None):
+        unused = unused_attachments.find(store, stage)
+        for each in unused if dry_run else unused_attachments.remove(store, stage, unused, None):
             yield RepairStep("remove", stage, None, f"the attachment {each}, which no version refers to")
 
 

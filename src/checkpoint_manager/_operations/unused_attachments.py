@@ -27,19 +27,19 @@ _FEW_VERSIONS = 20
 """How many versions are read to find what killed writers left, before a stage's first attachment is written."""
 
 
-def unused(store: Store, stage: str, session: Session | None = None) -> list[str]:
-    """Return the attachments that no version refers to; none if it can't be told, because a version can't be read."""
+def find(store: Store, stage: str, session: Session | None = None) -> list[str]:
+    """Return the attachments of a stage that no version refers to; see :func:`find_among`."""
     candidates = store.backend.attachments(stage)
-    return unused_of(store, stage, candidates, session) if candidates else []
+    return find_among(store, stage, candidates, session) if candidates else []
 
 
-def remove_unused(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
+def remove(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
     """Remove those of some attachments that no version refers to and nobody is writing, and return them.
 
     The caller holds the stage's lock.
     """
     written = [each for each in candidates if not _is_being_written(store, stage, each)]
-    removed = unused_of(store, stage, written, session)  # after that: a writer lets go when its version is there
+    removed = find_among(store, stage, written, session)  # after that: a writer lets go when its version is there
     if removed:
         store.backend.delete_attachments(stage, removed)
     return removed
@@ -51,7 +51,7 @@ def sweep(store: Store, stage: str) -> None:
         store.swept.add(stage)
         there = store.backend.attachments(stage)
         if there and len(store.backend.versions(stage, session=session)) <= _FEW_VERSIONS:
-            remove_unused(store, stage, there, session)
+            remove(store, stage, there, session)
 
 
 def remove_all(store: Store, stage: str, session: Session) -> None:
@@ -62,10 +62,14 @@ def remove_all(store: Store, stage: str, session: Session) -> None:
         store.backend.delete_attachments(stage, there)
 
 
-def unused_of(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
+def find_among(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
+    """Return those of some attachments that no version refers to.
+
+    None are returned if that can't be told: a version can't be read, or one was set aside, which may be put back.
+    """
     left = dict.fromkeys(candidates)
     gaps, _ = store.gaps(stage, session)
-    if not left or any(gap.reason == "set aside" for gap in gaps):  # what was set aside may be put back
+    if not left or any(gap.reason == "set aside" for gap in gaps):
         return []
     for version in store.backend.versions(stage, session=session):
         if version not in gaps:

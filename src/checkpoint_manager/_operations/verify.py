@@ -300,7 +300,7 @@ def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set
 
 def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:
     with contextlib.suppress(IntegrityError, RollbackError, StorageError):  # reported with the versions or the gaps
-        for each in unused_attachments.unused(store, stage):
+        for each in unused_attachments.find(store, stage):
             detail = f"no version refers to the attachment {each}: an interrupted save left it, or it is being written"
             yield Finding(stage, None, "leftover", detail)
 
