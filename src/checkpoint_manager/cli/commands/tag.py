@@ -69,20 +69,27 @@ def tag(
     if selector is None or name is None:
         return _list(access, cm, cm.stages() if selector is None else [selector])
     if unwanted:
-        cm.untag(selector, name, reason=reason)
-        if access.as_json:
-            write_json("tag", {"stage": selector, "deleted": name})
-        else:
-            say(f"tag {name} of stage {printable(selector)} removed: it no longer protects its version")
+        _untag(access, cm, selector, name, reason)
     else:
-        chosen = Selector.find(cm, selector, at)
-        number = cm.get_version(chosen.stage).number if chosen.version is None else chosen.version
-        version = cm.tag(chosen.stage, number, name, force=force, reason=reason)
-        if access.as_json:
-            write_json("tag", {"tag": name, "version": version_fields(version)})
-        else:
-            write_line(f"{printable(version.stage)}@{version.number} {name}")
+        _tag(access, cm, Selector.find(cm, selector, at), name, reason, force=force)
     return Exit.DONE
+
+
+def _untag(access: Access, cm: CheckpointManager, stage: str, name: str, reason: str | None) -> None:
+    cm.untag(stage, name, reason=reason)
+    if access.as_json:
+        write_json("tag", {"stage": stage, "deleted": name})
+    else:
+        say(f"tag {name} of stage {printable(stage)} removed: it no longer protects its version")
+
+
+def _tag(access: Access, cm: CheckpointManager, chosen: Selector, name: str, reason: str | None, *, force: bool) -> None:
+    number = cm.get_version(chosen.stage).number if chosen.version is None else chosen.version
+    version = cm.tag(chosen.stage, number, name, force=force, reason=reason)
+    if access.as_json:
+        write_json("tag", {"tag": name, "version": version_fields(version)})
+    else:
+        write_line(f"{printable(version.stage)}@{version.number} {name}")
 
 
 def _tag_all(access: Access, name: str, reason: str | None, *, force: bool) -> None:
