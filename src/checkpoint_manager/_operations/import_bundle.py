@@ -167,6 +167,8 @@ def import_bundle(
             refused, and what was imported before stays.
     """
     with bundle_file.opened(place, bundle.may_be_bundle) as file:
+        header = _header(file)
+        key = _unlocked(header, secret, file.name)
         total = file.size if dry_run else 2 * file.size
 
         def parts(before: int) -> Iterator[Part]:
@@ -176,8 +178,6 @@ def import_bundle(
 
             return bundle.open_bundle(header, key, file.pieces(len(header.line), step))
 
-        header = _header(file)
-        key = _unlocked(header, secret, file.name)
         try:
             arrivals = _plan(store, parts(0), rename)
         except BrokenError as broken:

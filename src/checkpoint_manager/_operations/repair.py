@@ -50,15 +50,16 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     not the store's; ``verify`` goes on reporting all three. The versions of a stage that was rolled back are left alone, with a
     warning in the log.
     """
+    maintenance, check, waits = maintenance_of(store.backend), Check(store), Waits(store)
     leftovers: dict[str | None, list[Leftover]] = {}
-    for leftover in maintenance_of(store.backend).leftovers():
+    for leftover in maintenance.leftovers():
         leftovers.setdefault(leftover.stage, []).append(leftover)
-    check, waits = Check(store), Waits(store)
-    done: list[RepairStep] = []
     # What stands in the place of a stage's folder is not ours, and there is no stage to lock: it is left to the user.
     displaced = {name for name, found in leftovers.items() if any(each.kind == "displaced" for each in found)}
     touched = {name for name in leftovers if name is not None}
-    known, strange, moves_stages = {*store.last_seen.stages()}, 0, maintenance_of(store.backend).moves_stages
+    known = {*store.last_seen.stages()}
+    done: list[RepairStep] = []
+    strange = 0
     for stage in sorted({*store.backend.stages(), *touched}.difference(displaced)):
         # A dry run takes no lock, because taking one removes the leftovers of killed writers.
         with (
@@ -66,11 +67,11 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
             store.backend.session(stage) if dry_run else waits.session(stage, lock) as session,
         ):
             try:
-                if stage not in known and moves_stages and is_strange(store, stage, session):
+                if stage not in known and maintenance.moves_stages and is_strange(store, stage, session):
                     strange += 1
                     if strange > _MOST_MARKED:
                         if not dry_run:
-                            maintenance_of(store.backend).quarantine_stage(stage)
+                            maintenance.quarantine_stage(stage)
                         continue
                 done += _stage(check, stage, leftovers.get(stage, ()), session, dry_run=dry_run)
             except (IntegrityError, RollbackError) as error:
