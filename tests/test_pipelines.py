@@ -20,7 +20,7 @@ from checkpoint_manager import (
     StorageError,
     VersionConflictError,
 )
-from checkpoint_manager.pipelines import find_stores
+from checkpoint_manager._store.scan import find_stores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -332,7 +332,7 @@ class TestScanning:
         assert find_stores(deep.parent.parent) == [str(deep)]
         for number in range(10):
             (tmp_path / "wide" / str(number)).mkdir(parents=True)
-        monkeypatch.setattr("checkpoint_manager.pipelines._MOST_FOLDERS", 5)
+        monkeypatch.setattr("checkpoint_manager._store.scan._MOST_FOLDERS", 5)
         caplog.clear()
         assert find_stores(tmp_path / "wide") == []
         assert "lies too deep" in caplog.text

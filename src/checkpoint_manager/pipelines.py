@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, cast
-from urllib.parse import quote
 
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import check, elements, wrong
@@ -15,6 +12,7 @@ from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import save
 from checkpoint_manager._store.key_sources import conceal
 from checkpoint_manager._store.presence import has_keyring, has_versions
+from checkpoint_manager._store.scan import find_stores
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.registry import redacted, scheme_of
 from checkpoint_manager.errors import (
@@ -23,7 +21,6 @@ from checkpoint_manager.errors import (
     IntegrityError,
     LocationError,
     PartlyRestoredError,
-    StorageError,
     VersionConflictError,
 )
 from checkpoint_manager.manager import CheckpointManager
@@ -39,11 +36,6 @@ if TYPE_CHECKING:
 
 _LOG = get_logger()
 _MOST_NAMED = 10
-_KEYRING = "keyring.json"
-_DEEPEST, _MOST_FOLDERS = 8, 100_000
-_SQLITE = b"SQLite format 3\0"
-_SQLITE_LOCKS = "-locks"
-"""What the name of the folder ends with that stands beside an SQLite database of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +148,7 @@ class Pipelines:
         lock_timeout: float = 60.0,
         on_rollback: OnRollback = "raise",
     ) -> Self:
-        """Return the pipelines whose stores are below a folder; see :func:`find_stores`.
+        """Return the pipelines whose stores are below a folder; see :func:`~checkpoint_manager._store.scan.find_stores`.
 
         Raises:
             StorageError: The folder can't be read.
@@ -412,60 +404,6 @@ def _shown(location: str | os.PathLike[str]) -> str:
     if scheme_of(location):
         return redacted(os.fspath(location))
     return os.path.realpath(os.path.expanduser(os.fspath(location)))
-
-
-def find_stores(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the locations of the stores in a folder and below it, sorted: directories, and SQLite databases as URLs.
-
-    Links are not followed, and neither hidden folders nor what is in a store is looked through. It ends eight folders deep, or
-    after 100,000 folders, with a WARNING.
-
-    Raises:
-        StorageError: The folder can't be read.
-    """
-    found: list[str] = []
-    waiting = deque([(os.path.abspath(os.path.expanduser(os.fspath(folder))), 0)])
-    looked_through = 0
-    while waiting:
-        path, depth = waiting.popleft()
-        looked_through += 1
-        try:
-            with os.scandir(path) as entries:
-                inside = list(entries)
-        except OSError as error:
-            if depth == 0:
-                message = f"the folder {printable(path)} can't be read: {error.strerror}"
-                hint = "Name a folder that this user may read"
-                raise StorageError(message, hint=hint, errno=error.errno, filename=path) from None
-            _LOG.warning("Not looked through for stores: %s: %s", printable(path), error.strerror)
-            continue
-        if any(entry.name == _KEYRING and entry.is_file(follow_symlinks=False) for entry in inside):
-            found.append(path)
-            continue
-        names = {entry.name for entry in inside}
-        databases = [each for each in inside if f"{each.name}{_SQLITE_LOCKS}" in names and _is_database(each)]
-        found += [f"sqlite:///{quote(os.fsencode(each.path))}" for each in databases]
-        folders = [entry.path for entry in inside if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")]
-        if folders and (depth == _DEEPEST or looked_through + len(waiting) + len(folders) > _MOST_FOLDERS):
-            _LOG.warning(
-                "Not looked through for stores, as it lies too deep, or there are too many folders: %s", printable(path)
-            )
-            continue
-        waiting.extend((each, depth + 1) for each in folders)
-    return sorted(found)
-
-
-def _is_database(entry: os.DirEntry[str]) -> bool:
-    """Return whether a file is an SQLite database."""
-    if not entry.is_file(follow_symlinks=False):
-        return False
-    with contextlib.suppress(OSError):
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, len(_SQLITE)) == _SQLITE
-        finally:
-            os.close(descriptor)
-    return False
 
 
 def _check_there(location: str | os.PathLike[str]) -> None:

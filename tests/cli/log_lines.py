@@ -505,7 +505,7 @@ LINES = [
     Line("manager.py", "Checkpoint restored", lambda folder: opened(folder).restore_checkpoint("train", 1)),
     Line("manager.py", "Pipeline restored", lambda folder: opened(folder).restore_pipeline(at="0s")),
     Line("pipelines.py", "Pipelines restored", lambda folder: Pipelines([opened(folder)]).restore(at="0s")),
-    Line("pipelines.py", "Not looked through for stores, as it lies too deep", _scan_a_deep_folder, "WARNING"),
+    Line("_store/scan.py", "Not looked through for stores, as it lies too deep", _scan_a_deep_folder, "WARNING"),
     Line("manager.py", "Checkpoint cleared", lambda folder: opened(folder).clear_checkpoint("train")),
     Line("manager.py", "All checkpoints cleared.", lambda folder: opened(folder).clear_checkpoints()),
     Line("manager.py", "Version tagged", lambda folder: opened(folder).tag("train", 1, "good")),
@@ -544,7 +544,7 @@ NOT_PROVOKED = {
     ("integrations/langgraph/saver.py", "Stage %s was saved, and could not be pruned"): "needs LangGraph: tests/integrations",
     ("dashboard/guard.py", "A request ended with an error"): "needs a request that meets a bug",
     ("dashboard/unexpected.py", "%s ended with an error"): "needs a bug: tests/dashboard",
-    ("pipelines.py", "Not looked through for stores: %s"): "needs a folder that vanishes: tests/test_pipelines.py",
+    ("_store/scan.py", "Not looked through for stores: %s"): "needs a folder that vanishes: tests/test_pipelines.py",
     ("stages/runner.py", "%s: superseded progress is left"): "debug",
     ("backends/postgres/lock.py", "The lock of the run of"): "needs a server that ends a connection",
     (

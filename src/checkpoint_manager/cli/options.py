@@ -152,9 +152,9 @@ def several_stores_options(command: F) -> F:
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
         with held_back():
-            from checkpoint_manager.backends.registry import scheme_of  # noqa: PLC0415  # as above
+            from checkpoint_manager._store.scan import find_stores  # noqa: PLC0415  # as above
+            from checkpoint_manager.backends.registry import scheme_of  # noqa: PLC0415  # likewise
             from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # likewise
-            from checkpoint_manager.pipelines import find_stores  # noqa: PLC0415  # likewise
 
         named, folders = kwargs.pop("store"), kwargs.pop("scan")
         stores: dict[str, str] = {}
