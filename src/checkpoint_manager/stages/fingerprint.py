@@ -43,7 +43,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import FingerprintError
 from checkpoint_manager.stages import results
 from checkpoint_manager.stages.frames import encoded_parts
-from checkpoint_manager.stages.places import place_of
+from checkpoint_manager.stages.module_names import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -546,7 +546,7 @@ def _name_of(kind: type, what: bytes, location: str) -> tuple[bytes, bytes, byte
         found = getattr(found, step, None)
     if found is not kind:
         raise _NoDigestError(f"{kind.__qualname__}, a class that its module and name don't lead to")
-    place = place_of(vars(module), kind.__module__, location)
+    place = module_name(vars(module), kind.__module__, location)
     return what, place.encode("utf-8", "surrogatepass"), kind.__qualname__.encode()
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.errors import FingerprintError
 from checkpoint_manager.stages.fingerprint import digest, underlying
-from checkpoint_manager.stages.places import place_of
+from checkpoint_manager.stages.module_names import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,13 +80,13 @@ def _origin(function: Any, location: str, level: int) -> str:  # noqa: ANN401  #
         if called.__name__ == "<lambda>" or called.__code__.co_name == "<lambda>":
             name += f" {_digest_of(called.__code__)}"
         if isinstance(owner, type):
-            name += f" of {place_of(_variables(owner.__module__), owner.__module__, location)}:{owner.__qualname__}"
+            name += f" of {module_name(_variables(owner.__module__), owner.__module__, location)}:{owner.__qualname__}"
         inner = [f"{each}={_origin(value, location, level + 1)}" for each, value in _functions_in(called)]
         around = f"({', '.join(inner)})" if inner and level < _MAX_LEVELS else ""
-        return f"{place_of(called.__globals__, module, location)}:{name}{around}"
+        return f"{module_name(called.__globals__, module, location)}:{name}{around}"
     named = called if isinstance(called, type | types.BuiltinFunctionType) else type(called)
     module = named.__module__ or type(owner).__module__  # of a built-in method, that of its object
-    return f"{place_of(_variables(module), module, location)}:{named.__qualname__}"
+    return f"{module_name(_variables(module), module, location)}:{named.__qualname__}"
 
 
 def _variables(module: str) -> dict[str, Any]:

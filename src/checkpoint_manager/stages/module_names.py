@@ -18,7 +18,7 @@ _INSTALLED = tuple(
 )
 
 
-def place_of(variables: Mapping[str, Any], name: str, location: str) -> str:
+def module_name(variables: Mapping[str, Any], name: str, location: str) -> str:
     """Return a module's name, or its file if the name does not say which module it is.
 
     Args:
