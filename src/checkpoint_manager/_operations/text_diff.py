@@ -1,4 +1,4 @@
-"""Shows where two texts differ, in context: by line if they have several lines, else by character."""
+"""Show where two texts differ, in context: by line if they have several lines, else by character."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the newest result of a function's stage for given arguments, without the function and without running it."""
+"""Find the newest result of a function's stage for given arguments, without the function and without running it."""
 
 from __future__ import annotations
 

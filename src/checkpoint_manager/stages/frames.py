@@ -1,4 +1,4 @@
-"""Encodes arrays, frames and tensors of numpy, pandas, polars and torch for a fingerprint.
+"""Encode arrays, frames and tensors of numpy, pandas, polars and torch for a fingerprint.
 
 It imports none of the four: a program that has such a value has imported its library.
 

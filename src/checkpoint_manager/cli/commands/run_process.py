@@ -1,4 +1,4 @@
-"""Starts the command of ``run`` and waits for its end: signals go to it, the lock of the run is its own, stderr is kept."""
+"""Start the command of ``run`` and wait for its end: signals go to it, the lock of the run is its own, stderr is kept."""
 
 from __future__ import annotations
 

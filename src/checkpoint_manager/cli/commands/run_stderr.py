@@ -1,4 +1,4 @@
-"""Passes on what a command writes to stderr, and keeps its last lines, for the record of a failure.
+"""Pass on what a command writes to stderr, and keep its last lines for the record of a failure.
 
 A process of its own does that. It lives as long as anything writes there: if ``run`` is killed, its command goes on, and what a
 command leaves in the background goes on after ``run`` has ended. If stderr is a terminal, the command gets one, too.
