@@ -80,25 +80,10 @@ def place_of(url: str, answer_seconds: float = _RETRY_SECONDS) -> Place:
         message = f"{shown} has characters in the name of its bucket that none can have"
         raise LocationError(message, hint="Use letters, digits, hyphens, underscores and dots")
     parameters = _parameters(scheme, shown, query)
-    if "endpoint" in parameters and not _ENDPOINT.fullmatch(parameters["endpoint"]):
-        message = (
-            f"the endpoint of {shown} is not the address of a server: {printable(parameters['endpoint']) or 'it is empty'}"
-        )
-        raise LocationError(message, hint="Write endpoint=https://HOST:PORT, or with http:// for a server without TLS")
-    endpoint = parameters.get("endpoint", "").rstrip("/")
+    endpoint = _endpoint(shown, parameters)
     if scheme == "az" and not parameters.get("account") and not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"):
         raise LocationError(f"{shown} names no account", hint="Write az://container/prefix?account=NAME")
-    client: ClientConfig = {
-        "timeout": timedelta(seconds=min(_REQUEST_SECONDS, answer_seconds)),
-        "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-        "allow_http": endpoint.startswith("http://"),
-    }
-    retry: RetryConfig = {
-        "max_retries": 10,
-        "retry_timeout": timedelta(seconds=min(_RETRY_SECONDS, answer_seconds)),
-        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
-    }
-    options: dict[str, Any] = {"prefix": prefix or None, "client_options": client, "retry_config": retry}
+    options = {"prefix": prefix or None, **_of_requests(endpoint, answer_seconds)}
     try:
         if scheme == "s3":
             store: S3Store | GCSStore | AzureStore = S3Store(bucket, **options, **_s3(shown, parameters, endpoint))
@@ -114,9 +99,7 @@ def place_of(url: str, answer_seconds: float = _RETRY_SECONDS) -> Place:
         {"endpoint": endpoint} if endpoint else {}
     )
     location = f"{scheme}://{bucket}{'/' if prefix else ''}{quote(prefix)}{'?' if kept else ''}{urlencode(kept, safe=':/')}"
-    host = endpoint.partition("://")[2].partition("/")[0]
-    is_here = host.partition(":")[0] in {"127.0.0.1", "localhost"} or host.startswith("[::1]")
-    return Place(store, location, is_private=is_here or not endpoint.startswith("http://"))
+    return Place(store, location, is_private=_is_private(endpoint))
 
 
 def _with_credentials(scheme: str) -> LocationError:
@@ -139,6 +122,37 @@ def _parameters(scheme: str, shown: str, query: str) -> dict[str, str]:
                 message, hint=f"Use {', '.join(known) or 'none'}; credentials come from the environment or a profile"
             )
     return dict(given)
+
+
+def _endpoint(shown: str, parameters: dict[str, str]) -> str:
+    """Return the address of the server; empty if the URL names none."""
+    endpoint = parameters.get("endpoint")
+    if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
+        message = f"the endpoint of {shown} is not the address of a server: {printable(endpoint) or 'it is empty'}"
+        raise LocationError(message, hint="Write endpoint=https://HOST:PORT, or with http:// for a server without TLS")
+    return (endpoint or "").rstrip("/")
+
+
+def _is_private(endpoint: str) -> bool:
+    """Return whether requests are encrypted on their way, or do not leave this host."""
+    host = endpoint.partition("://")[2].partition("/")[0]
+    is_here = host.partition(":")[0] in {"127.0.0.1", "localhost"} or host.startswith("[::1]")
+    return is_here or not endpoint.startswith("http://")
+
+
+def _of_requests(endpoint: str, answer_seconds: float) -> dict[str, Any]:
+    """Return the settings of requests: how long each may take, and how often it is tried again."""
+    client: ClientConfig = {
+        "timeout": timedelta(seconds=min(_REQUEST_SECONDS, answer_seconds)),
+        "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+        "allow_http": endpoint.startswith("http://"),
+    }
+    retry: RetryConfig = {
+        "max_retries": 10,
+        "retry_timeout": timedelta(seconds=min(_RETRY_SECONDS, answer_seconds)),
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+    }
+    return {"client_options": client, "retry_config": retry}
 
 
 def _s3(shown: str, parameters: dict[str, str], endpoint: str) -> dict[str, Any]:
