@@ -15,9 +15,9 @@ from checkpoint_manager.dashboard import feed, stores
 from checkpoint_manager.dashboard.activity import Activity
 from checkpoint_manager.dashboard.app import make_app, make_templates
 from checkpoint_manager.dashboard.auth import Logins, Role
-from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
+from checkpoint_manager.dashboard.stores import Check, ShownStore, stores_by_id
 from checkpoint_manager.dashboard.views import pipeline_restore, retention
-from checkpoint_manager.dashboard.views.call import Check, Site, url
+from checkpoint_manager.dashboard.views.call import Site, url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

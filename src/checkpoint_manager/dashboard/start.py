@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from checkpoint_manager.dashboard.server import Place
-    from checkpoint_manager.dashboard.stores import ShownStore
-    from checkpoint_manager.dashboard.views.call import Check
+    from checkpoint_manager.dashboard.stores import Check, ShownStore
 
 
 def site(shown: Iterable[ShownStore], place: Place, examine: Callable[[str], Iterable[Check]]) -> Site:

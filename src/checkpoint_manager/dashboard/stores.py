@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager, Progress, Reason, Retention, Running, Version
     from checkpoint_manager.dashboard.overview import State
     from checkpoint_manager.dashboard.plans import Goal, RestorePlan, RetentionPlan
-    from checkpoint_manager.dashboard.views.call import Check
 
 _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
     (RollbackError, "rolled back"),
@@ -66,6 +65,15 @@ class Report(NamedTuple):
     at: datetime
     found: VerificationReport
     problem: str = ""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at in the set-up of a store, as the doctor of the command line tells it."""
+
+    topic: str
+    state: str
+    found: str
+    next: str
 
 
 class Checks(NamedTuple):

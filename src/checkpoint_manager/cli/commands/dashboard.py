@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.dashboard.auth import Role
     from checkpoint_manager.dashboard.server import Certificate, Place
-    from checkpoint_manager.dashboard.stores import ShownStore
-    from checkpoint_manager.dashboard.views.call import Check
+    from checkpoint_manager.dashboard.stores import Check, ShownStore
 
 _SECONDS_TO_OPEN = 30.0
 """How long a browser may take to read the file that leads to the link, which works once."""
@@ -154,7 +153,7 @@ def _place(
 def _examine(accesses: dict[str, Access], location: str) -> Iterator[Check]:
     """Yield what the doctor finds."""
     from checkpoint_manager.cli.commands.doctor.examine import examine  # noqa: PLC0415  # loads the library; --help does not wait
-    from checkpoint_manager.dashboard.views.call import Check  # noqa: PLC0415  # an extra
+    from checkpoint_manager.dashboard.stores import Check  # noqa: PLC0415  # loads the library; --help does not
 
     access = accesses[location]
     if access.key is not None and access.key.kind in {"prompt", "fd"}:  # what can be read once is not read again

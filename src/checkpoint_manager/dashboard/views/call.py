@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,21 +20,12 @@ if TYPE_CHECKING:
     from checkpoint_manager import Version
     from checkpoint_manager.dashboard.activity import Activity, Kind
     from checkpoint_manager.dashboard.auth import Logins, Session
-    from checkpoint_manager.dashboard.stores import ShownStore
+    from checkpoint_manager.dashboard.stores import Check, ShownStore
 
 MOST_FIELDS = 100
 MOST_BYTES = 64 * 1024 * 1024
 """How much data is read for a page: its encoded size, without arrays, which are not read."""
 _MAX_DIGITS = 15
-
-
-class Check(NamedTuple):
-    """One thing that was looked at in the set-up of a store, as the doctor of the command line tells it."""
-
-    topic: str
-    state: str
-    found: str
-    next: str
 
 
 @dataclass(frozen=True, slots=True)
