@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError
 
