@@ -255,7 +255,7 @@ def test_a_lock_whose_close_is_refused_is_let_go(tmp_path: Path, monkeypatch: py
                 raise OSError(errno.EIO, "Input/output error")
 
     cm = CheckpointManager(tmp_path / "store", key=KEY, lock_timeout=0)
-    monkeypatch.setattr("checkpoint_manager.backends.local.upkeep.FileLock", Refused)
+    monkeypatch.setattr("checkpoint_manager.backends.local.lock.FileLock", Refused)
     assert [cm.save_checkpoint("train", number).number for number in (1, 2)] == [1, 2]
     cm.keys.rotate()
     cm.repair()
