@@ -104,11 +104,14 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("a replaced version comes back", "backends/local/backend.py", "LocalBackend.replace", Delete("pending.retire")),
     Mutant(
-        "a version set aside comes back", "backends/local/upkeep.py", "LocalMaintenance.quarantine", Delete("pending.retire")
+        "a version set aside comes back",
+        "backends/local/maintenance.py",
+        "LocalMaintenance.quarantine",
+        Delete("pending.retire"),
     ),
     Mutant(
         "a whole pending version is removed as a leftover",
-        "backends/local/upkeep.py",
+        "backends/local/maintenance.py",
         "LocalMaintenance.remove",
         Replace("not pending.is_whole(name, folder)", "True"),
     ),
@@ -151,7 +154,7 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant(
         "the store's directory is not durable",
-        "backends/local/maintenance.py",
+        "backends/local/folders.py",
         "make_store_directory",
         Delete("_sync_names_up_to"),
     ),
@@ -237,7 +240,7 @@ MUTANTS: list[Mutant] = [
         "LocalBackend._write_record",
         Decide("self._is_still", outcome=False),
     ),
-    Mutant("two make a keyring each", "backends/local/maintenance.py", "put_record", Decide("not first", outcome=True)),
+    Mutant("two make a keyring each", "backends/local/folders.py", "put_record", Decide("not first", outcome=True)),
     # Locks
     Mutant("the lock is ignored", "backends/local/lock.py", "FileLock._take", Decide("lock_descriptor", outcome=False)),
     Mutant("a lock whose file was kept is ignored", "backends/local/lock.py", "FileLock.__enter__", Delete("fcntl.flock")),
@@ -861,13 +864,13 @@ MUTANTS: list[Mutant] = [
     Mutant("a bundle tells the keys of attachments", "_format/bundle_parts.py", "_without_keys", Body("return entry")),
     Mutant(
         "a stage of which only the head is left is not listed",
-        "backends/local/maintenance.py",
+        "backends/local/folders.py",
         "head_names",
         Body("return set()"),
     ),
     Mutant(
         "a rotation drops the key of a stage whose name is lost",
-        "backends/local/maintenance.py",
+        "backends/local/folders.py",
         "find_nameless",
         Body("return []"),
     ),

@@ -29,7 +29,7 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._format import attachment, payload
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
-from checkpoint_manager.backends.local import LocalBackend, attachments, maintenance, pending
+from checkpoint_manager.backends.local import LocalBackend, attachments, folders, pending
 from checkpoint_manager.backends.sqlite import forks
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
@@ -534,7 +534,7 @@ def large_above_a_pending_one() -> None:
 def no_sync_of_parents() -> None:
     """A new directory's own name is not made durable."""
     files.sync_directory = lambda _: None
-    maintenance.sync_stage_names = lambda _: None
+    folders.sync_stage_names = lambda _: None
 
 
 def no_sync_of_segments() -> None:

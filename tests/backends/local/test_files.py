@@ -17,7 +17,7 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._store.key_sources import make_durable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.backends.local import LocalBackend, head, maintenance, pending
+from checkpoint_manager.backends.local import LocalBackend, folders, head, maintenance, pending
 from checkpoint_manager.testing import read_all
 from tests.backends.test_contract import LocalBackDoor
 
@@ -278,7 +278,7 @@ def test_two_backends_that_make_one_directory_at_once(tmp_path: Path, monkeypatc
         os.mkdir(path, 0o700, dir_fd=parent)
         return real(path, parent)
 
-    monkeypatch.setattr(maintenance.files, "make_directory", overtaken)
+    monkeypatch.setattr(folders.files, "make_directory", overtaken)
     backend = LocalBackend(tmp_path / "a" / "store")
     monkeypatch.undo()
     backend.append("train", 1, lambda: [b"x"])

@@ -17,7 +17,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, Retention, StorageError
 from checkpoint_manager._filesystem import files
 from checkpoint_manager.backends.base import Leftover, RecordChangedError
-from checkpoint_manager.backends.local import LocalBackend, maintenance
+from checkpoint_manager.backends.local import LocalBackend, folders
 from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
 
@@ -131,7 +131,7 @@ def test_a_file_system_that_gives_all_files_to_one_user_is_no_other_user(
     (nobodys / "store" / "keyring.json").write_bytes(b"x")
     os.chown(nobodys / "store" / "keyring.json", NOBODY, NOBODY)
     for owner in (NOBODY, None):
-        monkeypatch.setattr(maintenance, "owner_of_new_files", lambda _, owner=owner: owner)
+        monkeypatch.setattr(folders, "owner_of_new_files", lambda _, owner=owner: owner)
         LocalBackend(nobodys / "store")
 
 
@@ -201,8 +201,8 @@ def test_room_is_kept_again_after_it_was_used(tmp_path: Path) -> None:
         cm.save_checkpoint("train", number)
     reserve = tmp_path / "store" / ".reserve"
     assert reserve.stat().st_size == 64 * 1024
-    assert maintenance.free_reserve(str(tmp_path / "store"))
-    assert not maintenance.free_reserve(str(tmp_path / "store"))
+    assert folders.free_reserve(str(tmp_path / "store"))
+    assert not folders.free_reserve(str(tmp_path / "store"))
     cm.delete_versions("train", [1])
     assert reserve.stat().st_size == 64 * 1024
     assert cm.verify().problems == ()
@@ -265,7 +265,7 @@ def test_of_two_that_write_the_first_record_one_is_told(tmp_path: Path) -> None:
     for name in ("temporary", "keyring.json"):
         (tmp_path / name).write_text(name)
     with files.open_directory(str(tmp_path)) as directory, pytest.raises(RecordChangedError):
-        maintenance.put_record("temporary", "keyring.json", directory, first=True)
+        folders.put_record("temporary", "keyring.json", directory, first=True)
     assert (tmp_path / "keyring.json").read_text() == "keyring.json"
 
 

@@ -39,12 +39,12 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import attachments, folder_note, head, layout, maintenance, pending
+from checkpoint_manager.backends.local import attachments, folder_note, folders, head, layout, pending
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.host_locks import HostLocks
+from checkpoint_manager.backends.local.maintenance import LocalMaintenance
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
-from checkpoint_manager.backends.local.upkeep import LocalMaintenance
 from checkpoint_manager.backends.local.version_file import FileMark, VersionFile
 from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
@@ -106,7 +106,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
         self._has_links = True
         with as_our_errors("open the checkpoint directory", self.location):
-            maintenance.make_store_directory(self.location)
+            folders.make_store_directory(self.location)
             self._is_shared = is_shared(self.location)
             self._times = FileTimes(self.location)
             self._refuse_another_owner()
@@ -120,7 +120,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             owner = os.stat(self._keyring, follow_symlinks=False).st_uid
         except FileNotFoundError:
             return
-        if owner == os.geteuid() or maintenance.owner_of_new_files(self.location) in {owner, None}:
+        if owner == os.geteuid() or folders.owner_of_new_files(self.location) in {owner, None}:
             return
         me, other = permissions.user_name(os.geteuid()), permissions.user_name(owner)
         message = f"the store {self.location} belongs to {other}, and what {me} saved there, {other} could not read"
@@ -136,10 +136,10 @@ class LocalBackend(HostLocks, LocalMaintenance):
         if self._holds(stage):
             with passing_over_refusals():
                 names = files.names(folder) if names is None else names
-                maintenance.remove_temporary_files(names, folder)
+                folders.remove_temporary_files(names, folder)
                 if stage is not None:
                     self._pending[stage] = pending.remove_torn(names, folder, newest)
-            maintenance.keep_reserve(self.location)
+            folders.keep_reserve(self.location)
             self._tidied.add(stage)
 
     def session(self, stage: str | None, lock: object = None) -> LocalSession:
@@ -153,7 +153,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
 
     def stages(self) -> list[str]:
         with as_our_errors("list the stages", self.location):
-            heads = maintenance.head_names(self.location)
+            heads = folders.head_names(self.location)
         named = {name: stage for name in heads if (stage := from_filename(name)) is not None}
         found = [*named.values()]
         with (
@@ -161,7 +161,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             contextlib.suppress(FileNotFoundError),
             files.open_directory(self._history) as history,
         ):
-            for name, stage in maintenance.stage_directories(history, named):
+            for name, stage in folders.stage_directories(history, named):
                 if stage is not None and (name in heads or self._has_versions(name, history)):
                     found.append(stage)
         return sorted(found)
@@ -469,8 +469,8 @@ class LocalBackend(HostLocks, LocalMaintenance):
         if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap
             with contextlib.suppress(IsADirectoryError):  # that is not a version, either
                 files.remove(self._head(stage))
-            maintenance.name_stage_directory(stage, folder)
-            maintenance.sync_stage_names(self.location)
+            folders.name_stage_directory(stage, folder)
+            folders.sync_stage_names(self.location)
         durable = self._durable or not follows or version % _SYNC_EVERY == 0
         if durable and found.durable < found.number:
             self._sync_versions(found, folder)
@@ -559,7 +559,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             for version in versions:
                 files.remove(layout.version_name(version), session.folder)
             files.sync(session.folder)
-        maintenance.keep_reserve(self.location)  # it may have been used for the record of these deletions
+        folders.keep_reserve(self.location)  # it may have been used for the record of these deletions
 
     def _is_head(self, session: LocalSession, version: int) -> bool:
         try:
@@ -575,8 +575,8 @@ class LocalBackend(HostLocks, LocalMaintenance):
             if session.folder < 0:
                 session.make()
             if index == 0:
-                maintenance.name_stage_directory(stage, session.folder)
-                maintenance.sync_stage_names(self.location)
+                folders.name_stage_directory(stage, session.folder)
+                folders.sync_stage_names(self.location)
             attachments.write_segment(session.folder, attachment, index, pieces)
 
     @contextlib.contextmanager
@@ -667,7 +667,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             return self._write_record(name, stage, data, expected, session)
         except StorageError as error:
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-            if not is_full or stage is None or not maintenance.free_reserve(self.location):
+            if not is_full or stage is None or not folders.free_reserve(self.location):
                 raise
             refusal = error
         try:
@@ -686,7 +686,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 files.write_new(temporary, folder, [data], durable=True)
                 if not self._is_still(expected, file_name, folder):
                     raise RecordChangedError
-                maintenance.put_record(temporary, file_name, folder, first=expected is None)
+                folders.put_record(temporary, file_name, folder, first=expected is None)
             files.sync(folder)
             return Record(data, stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
 

@@ -55,7 +55,7 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import maintenance
+from checkpoint_manager.backends.local import folders
 from checkpoint_manager.backends.local.host_locks import HostLocks
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.sqlite.connections import Connections
@@ -206,7 +206,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         try:
             return self._change(action, statement, parameters, stage)
         except StorageError as error:
-            if error.errno != errno.ENOSPC or stage is None or not maintenance.free_reserve(self._locks):
+            if error.errno != errno.ENOSPC or stage is None or not folders.free_reserve(self._locks):
                 raise
         return self._change(action, statement, parameters, stage)
 
@@ -215,7 +215,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
         if not os.path.isdir(directory := os.path.dirname(self._path)):
             with as_our_errors("open the database", self._path):
-                maintenance.make_store_directory(directory)
+                folders.make_store_directory(directory)
         return super().lock(stage, timeout, purpose=purpose, name=name)
 
     def session(self, stage: str | None, lock: object = None) -> SqliteSession:
@@ -287,7 +287,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         if stage not in self._tidied and self._holds(stage):
             self._change("remove what was left in", f"DELETE {_UNUSED_CHUNKS} AND chunk.stage = ?", (stage.encode(),), stage)
             self._tidied.add(stage)
-            maintenance.keep_reserve(self._locks, _RESERVE_BYTES)
+            folders.keep_reserve(self._locks, _RESERVE_BYTES)
 
     def append_together(self, versions: Sequence[NewVersion]) -> None:
         """Insert all rows by one statement. The contents of up to 1 MiB are in memory until then."""
@@ -420,7 +420,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         _forget(session)
         statement = "DELETE FROM version WHERE stage = ? AND number IN (SELECT value FROM json_each(?))"
         self._change_on_a_full_disk("delete versions of", statement, (stage.encode(), str(list(versions))), stage)
-        maintenance.keep_reserve(self._locks, _RESERVE_BYTES)  # it may have been used for the record of these deletions
+        folders.keep_reserve(self._locks, _RESERVE_BYTES)  # it may have been used for the record of these deletions
 
     # Attachments
 
@@ -519,7 +519,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         ]
         for path in (self._path, f"{self._path}-wal", f"{self._path}-shm", self._locks):
             with contextlib.suppress(FileNotFoundError):
-                found += maintenance.exposed(path, os.lstat(path), None)
+                found += folders.exposed(path, os.lstat(path), None)
         return found
 
     def remove(self, leftover: Leftover) -> bool:
@@ -529,7 +529,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def warnings(self) -> list[str]:
         directory = os.path.dirname(self._path)
-        return maintenance.warnings_about(directory) if os.path.isdir(directory) else []
+        return folders.warnings_about(directory) if os.path.isdir(directory) else []
 
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         wanted = list(what)

@@ -18,7 +18,7 @@ from collections import deque
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.local import maintenance
+from checkpoint_manager.backends.local import folders
 from checkpoint_manager.backends.sqlite import forks
 from checkpoint_manager.backends.sqlite.errors import patiently
 from checkpoint_manager.backends.sqlite.schema import (
@@ -236,7 +236,7 @@ def _make_private_file(path: str) -> None:
     """Make an empty file if there is none, for SQLite would leave its mode to the umask, and make its name durable."""
     if os.path.lexists(path):
         return
-    maintenance.make_store_directory(os.path.dirname(path))
+    folders.make_store_directory(os.path.dirname(path))
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.FILE_MODE)
     except FileExistsError:
