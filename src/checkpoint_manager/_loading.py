@@ -26,9 +26,12 @@ def load(name: str) -> ModuleType:
 
 
 def finish_loads() -> None:
-    """Wait for the imports of other threads: importing a module again waits for its lock."""
-    for name in tuple(_under_way):
-        try:  # noqa: SIM105  # contextlib takes long to import
-            import_module(name)
-        except Exception:  # noqa: BLE001, S110  # the importing thread gets the error
-            pass
+    """Wait for the imports of other threads, and for those that follow them: importing a module again waits for its lock."""
+    waited_for: set[str] = set()  # once each: this thread may be importing a module itself
+    while names := set(_under_way) - waited_for:
+        for name in names:
+            try:  # noqa: SIM105  # contextlib takes long to import
+                import_module(name)
+            except Exception:  # noqa: BLE001, S110  # the importing thread gets the error
+                pass
+        waited_for |= names
