@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors, translate
+from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend, Leftover, Maintenance, Session, StageRecord
-from checkpoint_manager.backends.local import folders, head, layout, leftovers, pending
+from checkpoint_manager.backends.local import folders, head, layout, pending
 from checkpoint_manager.backends.local.host_locks import lock_of
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.version_file import VersionFile
@@ -54,8 +55,10 @@ class LocalMaintenance(Backend, Maintenance):
             return folders.warnings_about(self.location)
 
     def leftovers(self) -> list[Leftover]:
+        leftovers = load("checkpoint_manager.backends.local.leftovers")  # few programs look for them
         with as_our_errors("look through", self.location):
-            return leftovers.find_leftovers(self.location, self._has_stale_head)
+            found: list[Leftover] = leftovers.find_leftovers(self.location, self._has_stale_head)
+            return found
 
     def _has_stale_head(self, stage: str, folder: int | None) -> bool:
         """Return whether a stage's head is stale. In a relaxed store, it is behind until the stage is flushed."""
