@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 _READ_AT_ONCE = 2
+"""How many segments are read at once where all of them are read in their order; so many are in memory."""
 
 
 class _Part(Attachment):

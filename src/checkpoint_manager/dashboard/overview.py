@@ -32,6 +32,7 @@ State: TypeAlias = Literal[
 ATTENTION: tuple[State, ...] = ("rolled back", "damaged", "unreadable", "failed", "stopped", "stale")
 """The states that somebody should look at, the worst first."""
 ORDER: tuple[State, ...] = (*ATTENTION, "running", "cleared", "never run", "unknown", "done")
+"""All states, in the order in which pages count them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.run_lock import RunLock
 
 _MOST_INPUTS = 100
+"""How many inputs a version names. Of more, only the newest of each stage is named."""
 
 
 class FailedCallError(Exception):

@@ -1,4 +1,4 @@
-"""The folders of a store: make, name and list them, reserve space in them, and tell whom they are open to."""
+"""The folders of a store: make, name and list them, put records in them, reserve space, and tell whom they are open to."""
 
 from __future__ import annotations
 
