@@ -131,10 +131,10 @@ def _versions(store: Store, stage: str) -> Iterator[VersionPart]:
                 continue
             try:
                 entry, data = store.load(stage, number)
+                if number == look.number:
+                    store.history.confirm(stage, look, entry)
             except VersionAbsentError:  # deleted since it was listed: the record of gaps will say so
                 continue
-            if number == look.number:
-                store.history.confirm(stage, look, entry)
             reached = number
             yield VersionPart(number, entry, data)
         if reached == before and store.history.look(stage).number == look.number:

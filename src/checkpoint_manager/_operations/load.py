@@ -113,6 +113,7 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
     while look.number:
         try:
             opened = store.open(stage, look.number, session)
+            store.history.confirm(stage, look, opened.entry, session)
         except VersionAbsentError:
             again = store.history.look(stage, session, exact=True)
             if again.number < look.number or look.number == absent:
@@ -120,7 +121,6 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
             look, absent = again, look.number  # a newer version was saved, and this one deleted; or it was put back
         else:
             entry = opened.entry
-            store.history.confirm(stage, look, entry, session)
             if store.history.is_in_order(stage, look, entry):
                 store.verified.keep(stage, look.number, opened, look.status, session)
             contents = _contents_of(store, stage, look.number, entry) if entry.attachments else None
@@ -174,11 +174,11 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
         if version < 1 or version in store.gaps(stage, session)[0]:
             raise VersionAbsentError
         entry, data = store.load(stage, version, session)
+        if version == look.number:
+            store.history.confirm(stage, look, entry, session)
     except VersionAbsentError:
         raise store.history.absent(stage, version, look.number) from None
-    if version == look.number:
-        store.history.confirm(stage, look, entry, session)
-    elif version < look.number:
+    if version < look.number:
         store.chains.check(stage, version, entry, look, session)
     return Loaded(version, entry, data, _contents_of(store, stage, version, entry))
 

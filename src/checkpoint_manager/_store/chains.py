@@ -94,7 +94,10 @@ class Chains:
             entry = self._store.entry(stage, look.number, session)
         except (IntegrityError, VersionAbsentError):
             return _Followed(look.number, {}, look.number, None)
-        self._history.confirm(stage, look, entry, session)
+        try:
+            self._history.confirm(stage, look, entry, session)
+        except VersionAbsentError:
+            return self._begin(stage, self._history.look(stage, session, exact=True), before, session)
         followed = _Followed(look.number, {look.number: entry.id}, look.number, entry.previous)
         if before is None or before.newest > look.number:
             return followed

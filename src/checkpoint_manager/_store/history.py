@@ -200,11 +200,12 @@ class History:
         """Check that the newest version leads back to the one seen before, and remember it.
 
         Raises:
+            VersionAbsentError: It was deleted since the look, together with the one seen before.
             RollbackError: It is another history.
             StorageError: It can't be made durable.
         """
         seen = look.seen
-        if seen is not None and entry.id != seen.id and not self.leads_back(stage, look.number, entry, seen, session):
+        if seen is not None and entry.id != seen.id and self._is_other(stage, look.number, entry, seen, session):
             self._refuse_other_history(stage, seen.version, session)
             return
         if self.tips.get(stage, NOTHING).version < look.number:
@@ -242,10 +243,11 @@ class History:
                 entry = self._store.entry(stage, version, session)
             except (IntegrityError, VersionAbsentError):
                 continue
-            if version == look.number:
-                self.confirm(stage, look, entry, session)
-            elif look.seen is not None and version > look.seen.version:
-                self.confirm(stage, look._replace(number=version), entry, session)
+            if version == look.number or (look.seen is not None and version > look.seen.version):
+                try:
+                    self.confirm(stage, look._replace(number=version), entry, session)
+                except VersionAbsentError:  # by a writer without the lock: the append will find a newer one
+                    continue
             return self._tip_of(look.number, entry)
         return Tip(look.number, None, None)
 
@@ -405,7 +407,11 @@ class History:
                 yield Scanned(version, None, error)
                 continue
             if version == look.number:
-                self.confirm(stage, look, entry, session)
+                try:
+                    self.confirm(stage, look, entry, session)
+                except VersionAbsentError:
+                    yield from self._scan(stage, session, start)
+                    return
             below = version - 1
             yield Scanned(version, entry, None)
         if below is not None:
@@ -473,10 +479,10 @@ class History:
             if version < 1 or version in self._store.gaps(stage, session)[0]:
                 raise VersionAbsentError
             entry = self._store.entry(stage, version, session)
+            if version == look.number:
+                self.confirm(stage, look, entry, session)
         except VersionAbsentError:
             raise self.absent(stage, version, look.number) from None
-        if version == look.number:
-            self.confirm(stage, look, entry, session)
         return entry
 
     def before(self, stage: str, version: int, session: Session | None = None) -> int | None:
@@ -590,6 +596,22 @@ class History:
                 found = f"{found}, and version {gap.last} was {gap.reason} below a newer one"
                 self._refuse_rollback(stage, found, gap.last)
         return newest
+
+    def _is_other(self, stage: str, number: int, entry: Entry, seen: SeenVersion, session: Session | None) -> bool:
+        """Return whether a version does not lead back to the one seen. What was deleted during the look is not taken for that.
+
+        Raises:
+            VersionAbsentError: It is one of those that were deleted.
+        """
+        serial = -1
+        while not self.leads_back(stage, number, entry, seen, session):
+            gaps, _ = self._store.gaps(stage, session)
+            if number in gaps:
+                raise VersionAbsentError
+            if gaps.serial == serial:
+                return True
+            serial = gaps.serial
+        return False
 
     def leads_back(self, stage: str, number: int, entry: Entry, seen: SeenVersion, session: Session | None) -> bool:
         """Return whether the chain of a version leads back to the version that was seen."""

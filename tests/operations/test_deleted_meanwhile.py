@@ -1,0 +1,87 @@
+"""A reader is overtaken by a writer that saves, and then deletes what is being read with all that this reader saw before.
+
+That is what a retention that keeps one version does. It is neither damage nor a rollback.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Retention
+from checkpoint_manager._store.sealed_store import SealedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Read = Callable[[CheckpointManager], object]
+
+
+@pytest.fixture
+def overtaken(
+    as_user: Callable[[str], CheckpointManager], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Read, int], list[object]]:
+    """Return what lets a reader read, who is overtaken when it has opened a version: version 6 is the newest, and it saw 1."""
+
+    def read(reads: Read, at: int) -> list[object]:
+        writer = as_user("writer")
+        writer.save_checkpoint("train", 1)
+        reader = as_user("reader")
+        reader.load_checkpoint("train")
+        for number in range(2, 7):
+            writer.save_checkpoint("train", number)
+        was_overtaken: list[object] = []
+
+        def overtaking(name: str) -> Callable[..., Any]:
+            method = getattr(SealedStore, name)
+
+            def call(store: SealedStore, stage: str, version: int, *more: Any) -> Any:
+                found = method(store, stage, version, *more)
+                if store is reader._store and version == at and not was_overtaken:
+                    was_overtaken.append(True)
+                    if at == 6:
+                        writer.save_checkpoint("train", 7)
+                    writer.prune(Retention(keep_last=1))
+                return found
+
+            return call
+
+        for name in ("entry", "load", "open"):
+            monkeypatch.setattr(SealedStore, name, overtaking(name))
+        try:
+            return [reads(reader), *was_overtaken]
+        except CheckpointNotFoundError as error:
+            return [str(error).partition("was ")[2].partition(".")[0], *was_overtaken]
+
+    return read
+
+
+READS = [
+    lambda cm: cm.load_checkpoint("train"),
+    lambda cm: int(cm.has_checkpoint("train")),
+    lambda cm: [version.number for version in cm.history("train")],
+    lambda cm: cm.load_checkpoint("train", 6),
+    lambda cm: cm.load_checkpoint("train", 4),
+    lambda cm: cm.get_version("train", 6).number,
+    lambda cm: [version.number for version in cm.find(status="completed")],
+    lambda cm: cm.export_bundle(io.BytesIO(), key=bytes(32)).versions,
+]
+NAMES = ["load", "has", "history", "load the newest", "load another", "version", "find", "export"]
+
+
+@pytest.mark.parametrize(
+    ("reads", "found"), [*zip(READS, [7, 1, [7], "deleted", 4, "deleted", [7], 6], strict=True)], ids=NAMES
+)
+def test_the_newest_version_is_deleted_while_it_is_read_with_what_was_seen(
+    overtaken: Callable[[Read, int], list[object]], reads: Read, found: object
+) -> None:
+    assert overtaken(reads, 6) == [found, True]
+
+
+@pytest.mark.parametrize(("reads", "found"), [*zip(READS, [6, 1, [6], 6, 4, 6, [6], 6], strict=True)], ids=NAMES)
+def test_versions_are_deleted_while_they_are_followed_to_what_was_seen(
+    overtaken: Callable[[Read, int], list[object]], reads: Read, found: object
+) -> None:
+    assert overtaken(reads, 5) == [found, True]
