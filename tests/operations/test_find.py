@@ -70,6 +70,8 @@ def test_deleted_versions_are_not_found(cm: CheckpointManager) -> None:
         {"since": "yesterday"},
         {"limit": -1},
         {"limit": True},
+        {"metadata": ""},
+        {"metadata": []},
         {"metadata": {"a": {1}}},
         {"metadata": {"a": float("nan")}},
         {"metadata": {"a": [float("inf")]}},

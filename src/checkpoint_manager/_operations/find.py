@@ -69,9 +69,10 @@ def criteria(stage_prefix: str, status: str | None, since: datetime | None, meta
     Raises:
         ArgumentError: The metadata is not a mapping of text to JSON values, or holds NaN or an infinite number.
     """
+    given = {} if metadata is None else metadata  # what is empty and no mapping is a mistake, too
     try:
-        values = {key: _json(value) for key, value in (metadata or {}).items()}
-        json.dumps(dict(metadata or {}), allow_nan=False)  # orjson writes null instead
+        values = {key: _json(value) for key, value in given.items()}
+        json.dumps(dict(given), allow_nan=False)  # orjson writes null instead
     except (AttributeError, TypeError, ValueError):
         raise wrong("metadata", metadata, "a dict of JSON values, or None") from None
     return Criteria(stage_prefix, status, since, values)
