@@ -158,6 +158,13 @@ class TestStore:
         store.chmod(0o777)
         assert doctor()["permissions"]["next"].startswith("take that away: chmod go-w")
 
+    def test_a_head_that_relaxed_saves_left_behind_is_not_told_as_an_interruption(self, doctor: Doctor, tmp_path: Path) -> None:
+        cm = CheckpointManager(tmp_path / "relaxed", durability="relaxed")
+        for number in range(3):
+            cm.save_checkpoint("train", number)
+        found = doctor("--store", "relaxed")["leftovers"]["found"]
+        assert found.startswith("1 of interrupted operations or relaxed saves, such as ")
+
     def test_the_commands_that_it_names_can_be_typed(self, cli: Cli, store: Path, tmp_path: Path) -> None:
         place = tmp_path / "my store"
         assert f"init --store '{place}'" in cli("doctor", "--store", str(place)).out

@@ -120,16 +120,17 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
     ours = [leftover for leftover in leftovers if leftover.kind in {"leftover", "stale head"}]
     if ours:
         step = f"{command('repair --dry-run')} says what would be done"
-        yield warning("leftovers", f"{len(ours)} of interrupted operations, such as {printable(ours[0].path)}", step)
+        found = f"{len(ours)} of interrupted operations or relaxed saves, such as {printable(ours[0].path)}"
+        yield warning("leftovers", found, step)
     for kind, step in (
         ("unknown", "move it out of the store, unless another program needs it there"),
         ("displaced", "move it away: it stands where a stage belongs"),
         ("exposed", f"make it yours (chown), and close it to others: chmod -R go= {shlex.quote(directory)}"),
     ):
-        found = [leftover for leftover in leftovers if leftover.kind == kind]
-        if found:
-            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            what = f"{printable(found[0].path)} {found[0].detail.strip()}{more}"
+        others = [leftover for leftover in leftovers if leftover.kind == kind]
+        if others:
+            more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+            what = f"{printable(others[0].path)} {others[0].detail.strip()}{more}"
             topic = "permissions" if kind == "exposed" else "leftovers"
             yield (problem if kind == "displaced" else warning)(topic, what, step)
     if not leftovers:
