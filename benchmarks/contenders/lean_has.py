@@ -60,11 +60,8 @@ def main(store: str, key_file: str, state: str, stage: str) -> None:
     key = unseal(wrapping_key, base64.b64decode(slot["wrapped"][active]), bound_to)
     del keyring["checksum"]
     seal = base64.b64decode(keyring.pop("seal"))
-    unseal(
-        key,
-        seal,
-        context(keyring["format"], "keyring", json.dumps(keyring, ensure_ascii=False, separators=(",", ":")).encode()),
-    )
+    document = json.dumps(keyring, ensure_ascii=False, separators=(",", ":"))
+    unseal(key, seal, context(keyring["format"], "keyring", document))
     sealed = read(f"{store}/{stage}.checkpoint")
     header, line_feed, rest = sealed.partition(b"\n")
     header += line_feed
