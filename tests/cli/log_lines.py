@@ -240,6 +240,13 @@ def _import(folder: Path) -> object:
     return CheckpointManager(folder / "elsewhere").import_bundle(folder / "bundle", key=KEY)
 
 
+def _import_what_was_deleted(folder: Path) -> object:
+    cm = opened(folder)
+    cm.export_bundle(folder / "bundle", key=KEY)
+    cm.delete_stage("train")
+    return cm.import_bundle(folder / "bundle", key=KEY)
+
+
 def _scan_a_deep_folder(folder: Path) -> None:
     folder.joinpath(*"abcdefghij").mkdir(parents=True)
     Pipelines.scan(folder / "a")
@@ -467,6 +474,7 @@ LINES = [
     Line("_operations/restore.py", "Stage %s is cleared", _restore_what_was_deleted, "WARNING"),
     Line("_operations/save.py", "Stage %s: the clock says", _ahead_of_its_time, "WARNING"),
     Line("_operations/tag.py", "%s", lambda folder: _rolled_back_tags(folder).tags("train"), "WARNING"),
+    Line("_operations/import_bundle.py", "Stage %s was deleted from", _import_what_was_deleted, "WARNING"),
     Line(
         "_operations/tag.py",
         "Rollback accepted: the tags",
