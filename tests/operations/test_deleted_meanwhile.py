@@ -85,3 +85,38 @@ def test_versions_are_deleted_while_they_are_followed_to_what_was_seen(
     overtaken: Callable[[Read, int], list[object]], reads: Read, found: object
 ) -> None:
     assert overtaken(reads, 5) == [found, True]
+
+
+class TestVerify:
+    """The check is overtaken at each call of the backend in turn."""
+
+    @pytest.mark.parametrize("quick", [False, True], ids=["whole", "quick"])
+    @pytest.mark.parametrize("call", ["versions", "newest", "read_record", "open", "open_segment"])
+    def test_what_is_deleted_during_a_check_is_neither_a_rollback_nor_incomplete(
+        self, as_user: Callable[[str], CheckpointManager], monkeypatch: pytest.MonkeyPatch, call: str, quick: bool
+    ) -> None:
+        writer = as_user("writer")
+        for number in range(3):
+            writer.save_checkpoint("train", number, attachments={"w": b"w"})
+        reader = as_user("reader")
+        count = 0
+        method = getattr(reader._store.backend, call)
+
+        def overtaken(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            found = method(*arguments, **options)
+            if count == at:
+                writer.save_checkpoint("train", at, attachments={"w": b"w"})
+                writer.prune(Retention(keep_last=1))
+            return found
+
+        monkeypatch.setattr(reader._store.backend, call, overtaken)
+        at = 1
+        while count + 1 >= at:
+            count = 0
+            assert [each for each in reader.verify(quick=quick).problems if each.state != "leftover"] == []
+            at += 1
+            for number in range(2):
+                writer.save_checkpoint("train", number, attachments={"w": b"w"})
+        assert at > 2 or (quick and call == "open_segment")

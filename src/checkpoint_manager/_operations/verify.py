@@ -238,6 +238,8 @@ def _in_session(check: Check, stage: str, seen: SeenVersion | None, session: Ses
     except (IntegrityError, FormatError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
     last = gaps.last
+    if last is not None and last.last >= newest and last.reason != "lost":  # or a newer one was saved since the listing
+        newest = max(newest, store.backend.newest(stage, exact=True, session=session).number)
     if last is not None and last.last >= newest and last.reason != "lost":
         detail = f"was {last.reason} below a newer version, and the newest one is {newest or 'gone'}"
         yield Finding(stage, last.last, "rolled-back", detail)
@@ -293,9 +295,19 @@ def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set
                     for index in range(len(record.digests)):
                         attachments.read_segment_into(check.store, stage, version, record, index, _pass_over)
             except IntegrityError as error:
+                if _was_deleted(check.store, stage, version):
+                    seen.discard(record.id)  # a version above may refer to it as well
+                    return
                 yield Finding(stage, None, "incomplete", str(error))
             except StorageError as error:
                 yield Finding(stage, None, "unreadable", str(error))
+
+
+def _was_deleted(store: Store, stage: str, version: int) -> bool:
+    """Return whether a version has been deleted during the check, and its attachments with it."""
+    with contextlib.suppress(IntegrityError, RollbackError, StorageError):  # reported where the record was read first
+        return version in store.gaps(stage)[0]
+    return False
 
 
 def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:
