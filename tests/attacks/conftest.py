@@ -47,6 +47,17 @@ def opened(store: Path) -> Callable[..., CheckpointManager]:
 
 
 @pytest.fixture
+def as_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Become another user: one with a home, and so with a memory, of its own."""
+
+    def become(name: str) -> None:
+        (tmp_path / "homes" / name).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv("HOME", str(tmp_path / "homes" / name))
+
+    return become
+
+
+@pytest.fixture
 def version_file(store: Path) -> Callable[[str, int], Path]:
     return lambda stage, version: store / "history" / stage / f"{version:012d}.checkpoint"
 

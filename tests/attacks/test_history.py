@@ -37,17 +37,6 @@ if TYPE_CHECKING:
 KEY = bytes(range(32))
 
 
-@pytest.fixture
-def as_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Become another user: one with a home, and so with a memory, of its own."""
-
-    def become(name: str) -> None:
-        (tmp_path / "homes" / name).mkdir(parents=True, exist_ok=True)
-        monkeypatch.setenv("HOME", str(tmp_path / "homes" / name))
-
-    return become
-
-
 def put(path: Path, data: bytes) -> None:
     path.unlink(missing_ok=True)
     path.write_bytes(data)

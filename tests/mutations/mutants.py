@@ -629,6 +629,39 @@ MUTANTS: list[Mutant] = [
         Replace("stamp(os.stat(self._keyring, follow_symlinks=False)) == keyring.stamp", "True"),
     ),
     Mutant(
+        "a save in turn goes on whatever has changed",
+        "backends/local/session.py",
+        "LocalSession.is_in",
+        Body("return True"),
+    ),
+    Mutant(
+        "a save in turn does not look at the version that it builds on",
+        "backends/local/session.py",
+        "LocalSession.is_in",
+        Replace(
+            "state == _STATE % (*folder, *stamp(os.stat(version_name(version), dir_fd=self.folder, follow_symlinks=False)))",
+            "state.startswith(b'%d %d %d %d %d ' % folder)",
+        ),
+    ),
+    Mutant(
+        "a process leaves its state without knowing all that is there",
+        "backends/local/session.py",
+        "LocalSession.state_left",
+        Replace("found.state is None", "False"),
+    ),
+    Mutant(
+        "a save in turn goes on whatever stands behind the line",
+        "_store/last_seen.py",
+        "LastSeen.left",
+        Replace("left[:32] != version_id", "False"),
+    ),
+    Mutant(
+        "a save in turn goes on after a first deletion",
+        "_operations/save.py",
+        "_append_next",
+        Replace("gaps is not None or left is not None", "gaps is not None"),
+    ),
+    Mutant(
         "a save that goes on does not look at the keyring again",
         "_operations/save.py",
         "_is_appended",

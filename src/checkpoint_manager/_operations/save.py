@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager._format.embedded import Embedded
+    from checkpoint_manager._store.last_seen import SeenLine
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Record, Session
     from checkpoint_manager.models import Buffer, Status, Version
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _ATTEMPTS = 100
 """How many times a writer tries the next number if others take numbers without the lock."""
+_TURNS = 64
+"""For how many more versions a process leaves its state for others after one of them has saved."""
 _LOST_ANSWERS = 5
 """How often a version is written again while the backend does not say whether it was written."""
 
@@ -141,17 +144,23 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
 
     Pipelines save like this most of the time. What others could have changed is compared with what it was after the last save:
     the line that this user keeps, the folder, the keyring and the record of deletions, and the keyring once more at the end.
-    Any difference is left to :func:`_append_after_look`, which finds out what it means.
+    Any difference is left to :func:`_append_after_look`, which finds out what it means. Where another process of this user
+    appended the last version and left the state of the stage with the line, it is compared with that state.
     """
     tip, keyring, backend = store.history.tips.get(stage), store.keyring.current, store.backend
     if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:
         return None
+    left = None
     if not store.last_seen.is_still(stage, tip.version, tip.id):
-        return None
+        left = store.last_seen.left(stage)
+        if left is None or left.version <= tip.version or stage not in store.known_gaps:
+            return None
+        tip = Tip._make((left.version, left.id, datetime.fromtimestamp(left.microseconds / 1e6, UTC), 0, None))
+        store.history.in_turn[stage] = left.version + _TURNS
     _, gaps = store.known_gaps.get(stage, (None, None))
-    session = backend.session_after(stage, tip.version, keyring.record, lock)
+    session = backend.session_after(stage, tip.version, keyring.record, lock, None if left is None else left.state)
     if session is None or (
-        gaps is not None  # it may have been overwritten in its place, of which the folder shows nothing
+        (gaps is not None or left is not None)  # it may have been overwritten in its place, of which the folder shows nothing
         and gaps is not backend.read_record("gaps", stage, limit=MAX_GAPS_BYTES, known=gaps, session=session)
     ):
         return None
@@ -164,6 +173,8 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     if not _is_appended(store, stage, number, entry, draft.data, content, keyring.record, session):
         return None
     store.history.tips[stage] = newest
+    if number <= store.history.in_turn.get(stage, 0):
+        line = _with_state_left(store, stage, number, entry, line, session)
     store.last_seen.write(*line)
     if number >= LONG:
         store.history.note(stage, session)
@@ -171,6 +182,12 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
         store.after_append(stage, number, entry, session)
     session.__exit__()
     return saved
+
+
+def _with_state_left(store: Store, stage: str, number: int, entry: Entry, line: SeenLine, session: Session) -> SeenLine:
+    """Return the line about a version with the state in which its save leaves the stage, if that is known."""
+    state = store.backend.state_left(stage, number, session)
+    return line if state is None else line.with_state(entry.created_at.timestamp() * 1e6, state)
 
 
 def _is_appended(
@@ -279,6 +296,8 @@ def append(
         if not durable and not tip.version:  # the first version is durable in a relaxed store, too
             with _after_the_write(store, stage, number):
                 durable = store.backend.newest(stage, session=session).durable
+        if session is not None:
+            line = _with_state_left(store, stage, number, entry, line, session)
         store.history.learn(stage, newest, session, durable=durable, line=line)
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)

@@ -129,11 +129,13 @@ class History:
 
     Attributes:
         tips: The newest version of each stage that this process has looked at, as it knows it.
+        in_turn: Up to which version of a stage this process leaves its state for others, which save to it, too.
     """
 
     def __init__(self, store: SealedStore) -> None:
         self._store = store
         self.tips: dict[str, Tip] = {}
+        self.in_turn: dict[str, int] = {}
         self._noted: dict[str, int] = {}
         self._end: weakref.finalize[..., SealedStore] | None = None
 

@@ -15,6 +15,13 @@ the id of the store that was there::
 A line is written after what it describes is durable, and read before the store is, so it is never ahead of the store. It is not
 synced: after a power cut it may be behind the store, which causes no false alarm. A damaged or unreadable line counts as
 missing; a failing medium, or too many open files, is an error.
+
+Processes that save to one stage in turn leave more behind the line of the version: the state in which they leave the stage, in
+the words of its backend. A process that finds the stage in that state goes on from there, as the one that left it would::
+
+    <id of the version> <its time in microseconds since 1970, 16 digits> <state>;
+
+Whoever only reads or replaces the line need not know of it: behind the line of another version, it counts for nothing.
 """
 
 from __future__ import annotations
@@ -87,6 +94,27 @@ class SeenLine(NamedTuple):
     version: int
     line: bytes
     rest: bytes
+    left: bytes = b""
+
+    def with_state(self, microseconds: float, state: bytes) -> SeenLine:
+        """Return the line of a version with the state in which its save has left the stage; arguments as in :class:`Left`."""
+        return SeenLine._make((*self[:5], b"%b %016d %b;" % (self.line[13:45], microseconds, state)))
+
+
+class Left(NamedTuple):
+    """The newest version that this user has seen of a stage, and the state in which its save left the stage.
+
+    Attributes:
+        version: Its number.
+        id: Its id.
+        microseconds: Its time, since 1970.
+        state: The state, in the words of the backend.
+    """
+
+    version: int
+    id: str
+    microseconds: int
+    state: bytes
 
 
 class SeenRecord(NamedTuple):
@@ -181,13 +209,14 @@ class _Folder:
         number: int,
         line: bytes,
         rest: bytes = b"",
+        left: bytes = b"",
         *,
         even_if_older: bool = False,
     ) -> None:
         """Write a line unless a newer one is there. What fails is warned of once, and never fails the operation.
 
         ``line`` replaces bytes within one sector, so the file holds the old line or the new one at any time. ``rest`` never
-        changes and is written with the first line.
+        changes and is written with the first line. ``left`` is written behind it, if there is any.
         """
         try:
             file = self._kept.pop(name, None)
@@ -197,9 +226,9 @@ class _Folder:
             present = re.match(pattern, line_there) if isinstance(pattern, bytes) else pattern.match(line_there)
             if present is None:
                 os.ftruncate(file.number, 0)
-                os.pwrite(file.number, line + rest, 0)
+                os.pwrite(file.number, line + rest + left, 0)
             elif even_if_older or int(present[1]) < number:
-                os.pwrite(file.number, line, 0)
+                os.pwrite(file.number, line + rest + left if left else line, 0)
             self._kept[name] = file
         except OSError as error:
             if not is_refusal(error):
@@ -329,19 +358,32 @@ class LastSeen(_Folder):
 
     def is_still(self, stage: str, version: int, version_id: str) -> bool:
         """Return whether this version is the newest one that was seen of a stage; False if that is not certain."""
+        return self._kept_line(stage).startswith(b"%012d %b " % (version, version_id.encode()))
+
+    def left(self, stage: str) -> Left | None:
+        """Return the newest version that was seen of a stage, with the state in which its save left it, if both are there."""
+        line, _, behind = self._kept_line(stage).rpartition(b"\n")
+        left, end, _ = behind.partition(b";")
+        version, version_id, microseconds, state = line[:12], line[13:45], left[33:49], left[50:]
+        if not end or left[:32] != version_id or not (version.isdigit() and microseconds.isdigit()):
+            return None
+        return Left(int(version), version_id.decode(), int(microseconds), state)
+
+    def _kept_line(self, stage: str) -> bytes:
+        """Return the line of a stage if it is open and has its name; nothing if that is not certain."""
         name = _file_of(stage)
         file = self._kept.pop(name, None)
         if file is None:
-            return False
+            return b""
         try:
             line = os.pread(file.number, _MAX_BYTES, 0)
             is_there = os.fstat(file.number).st_nlink > 0
         except OSError as error:
             if not is_refusal(error):
                 raise
-            return False
+            return b""
         self._kept[name] = file
-        return is_there and line.startswith(b"%012d %b " % (version, version_id.encode()))
+        return line if is_there else b""
 
     def remember(self, stage: str, seen: SeenVersion) -> None:
         """Write down the newest version of a stage; it never replaces a newer one."""

@@ -375,6 +375,7 @@ class Backend(ABC):
         version: int,  # noqa: ARG002  # likewise
         keyring: Record,  # noqa: ARG002  # likewise
         lock: object,  # noqa: ARG002  # likewise
+        left: bytes | None = None,  # noqa: ARG002  # likewise
     ) -> Session | None:
         """Return a session for :meth:`append_next`, if neither the stage nor the keyring has changed since an append.
 
@@ -382,12 +383,27 @@ class Backend(ABC):
 
         Args:
             stage: The stage.
-            version: The version that this process appended last.
+            version: The version that was appended last.
             keyring: The keyring, as it was read last.
             lock: The stage's lock, which the caller holds. The session lets go of it at its end.
+            left: If another process of this user appended that version: what :meth:`state_left` returned to it.
 
         Returns:
             The session; None if it is not certain that nothing has changed.
+        """
+        return None
+
+    def state_left(self, stage: str, version: int, session: Session) -> bytes | None:  # noqa: ARG002  # most can't tell
+        """Return the state in which an append leaves a stage, by which another process knows that nothing has changed since.
+
+        Args:
+            stage: The stage.
+            version: The version that was appended last in the session.
+            session: The session.
+
+        Returns:
+            The state, as printable ASCII without a semicolon; None if a later change might not show, or if this process does
+            not know all that is in the stage.
         """
         return None
 

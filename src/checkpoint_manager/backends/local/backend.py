@@ -103,6 +103,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
         self._changes: dict[str, int] = {}  # how often someone else has changed the folder of a stage
         self._noted: dict[str, Stamp | None] = {}  # the states of folders of which a note was made
+        self._in_turn: set[str] = set()  # stages in which other processes may have left pending names since they were listed
         self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
         self._has_links = True
         with as_our_errors("open the checkpoint directory", self.location):
@@ -205,6 +206,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             state = None
             if found is None:
                 found, session.others = head.listed(self.location, stage, session.folder)
+                self._in_turn.discard(stage)
                 state = self._state(session.status, session.began)
             if state is not None or found.changed != session.changed:
                 is_settled = session.status is not None and self._times.is_settled(session.status, session.began)
@@ -254,19 +256,21 @@ class LocalBackend(HostLocks, LocalMaintenance):
         return False
 
     def _state(self, status: os.stat_result | None, now: int) -> Stamp | None:
-        """Return the state of a long folder; None if it is a short one, or a later change might not show.
+        """Return the state of a folder all of whose names are known; None if a later change might not show.
 
         Args:
             status: The folder's status.
             now: The time before it was read, in nanoseconds since 1970.
         """
-        if status is None or status.st_size < folder_note.LONG_BYTES or self._is_shared:
+        if status is None or self._is_shared:
             return None
         return stamp(status) if self._times.is_settled(status, now) else None
 
     def folder_note(self, stage: str, session: Session | None = None) -> bytes | None:
         found = self._found.get(stage)
-        if found is None or found.state in {None, self._noted.get(stage)}:
+        if found is None or found.state is None or found.state == self._noted.get(stage):
+            return None
+        if found.state[2] < folder_note.LONG_BYTES or stage in self._in_turn:
             return None
         self._noted[stage] = found.state
         left: tuple[str, ...] | None = self._pending.get(stage, ())
@@ -381,27 +385,40 @@ class LocalBackend(HostLocks, LocalMaintenance):
             translate(error, "write", self._history, stage, version)
             raise
 
-    def session_after(self, stage: str, version: int, keyring: Record, lock: object) -> LocalSession | None:
+    def session_after(
+        self, stage: str, version: int, keyring: Record, lock: object, left: bytes | None = None
+    ) -> LocalSession | None:
         session = self._sessions.pop(stage, None)
         if session is None:
             return None
         appended = session.appended
         try:
+            if left is not None:
+                is_unchanged, all_known = session.is_in(left, version), True
+                self._in_turn.add(stage)
+            else:
+                is_unchanged = (
+                    appended is not None
+                    and appended[1].number == version
+                    and stamp(os.stat(session.path, follow_symlinks=False)) == appended[0]
+                )
+                all_known = appended is not None and appended[1].state is not None
             if (
-                appended is not None
-                and appended[1].number == version
-                and stamp(os.stat(session.path, follow_symlinks=False)) == appended[0]
+                is_unchanged
                 and stamp(os.stat(self._keyring, follow_symlinks=False)) == keyring.stamp
                 and stage in self._tidied
                 and self._has_links
             ):
-                session.lock, session.all_known = lock, appended[1].state is not None
+                session.lock, session.all_known = lock, all_known
                 return session
         except OSError as error:
             if not is_refusal(error):
                 raise
         self._sessions[stage] = session
         return None
+
+    def state_left(self, stage: str, version: int, session: Session) -> bytes | None:  # noqa: ARG002  # the session's stage
+        return session.state_left(version) if isinstance(session, LocalSession) else None
 
     def append_next(self, stage: str, version: int, content: Buffer, session: Session) -> bool:
         """Append a version by way of its pending name (:mod:`.pending`), and make it the head."""

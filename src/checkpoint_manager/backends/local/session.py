@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, cast
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.descriptors import Descriptor, make_room, refuse_a_copy
 from checkpoint_manager._filesystem.file_times import stamp
-from checkpoint_manager._filesystem.os_errors import is_refusal, translate
+from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals, translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.host_locks import let_go
-from checkpoint_manager.backends.local.layout import HISTORY, KEYRING
+from checkpoint_manager.backends.local.layout import HISTORY, KEYRING, version_name
 from checkpoint_manager.backends.local.shared import ask_again
 from checkpoint_manager.backends.local.version_file import FileMark
 from checkpoint_manager.backends.stage_names import to_filename
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from checkpoint_manager._filesystem.file_times import FileTimes, Stamp
     from checkpoint_manager.backends.base import Record
     from checkpoint_manager.backends.local.version_file import VersionFile
+
+
+_STATE = b"%d %d %d %d %d %d %d %d %d %d"
 
 
 class LockSession(Session):
@@ -186,6 +189,26 @@ class LocalSession(Session):
         found = Found._make((number, durable, head, self.changed, named, state if self.all_known else None))
         self.appended = (state, found) if is_durable and state is not None else None
         return found
+
+    def state_left(self, version: int) -> bytes | None:
+        """Return the state of the folder after the last append, and of the version's file; None if a change might not show."""
+        if self.appended is None:
+            return None
+        (state, found), now = self.appended, time.time_ns()
+        if found.number != version or found.state is None:
+            return None
+        with passing_over_refusals():
+            status = os.stat(version_name(version), dir_fd=self.folder, follow_symlinks=False)
+            if (status.st_dev, status.st_ino) == found.head and self._times.is_settled(status, now):
+                return _STATE % (*state, *stamp(status))
+        return None
+
+    def is_in(self, state: bytes, version: int) -> bool:
+        """Return whether the folder and the version's file are in the state in which another process left them."""
+        folder = stamp(os.stat(self.path, follow_symlinks=False))
+        if folder[:2] != self._known:
+            return False
+        return state == _STATE % (*folder, *stamp(os.stat(version_name(version), dir_fd=self.folder, follow_symlinks=False)))
 
     def mark(self, version: int, keyring: Record) -> FileMark | None:
         if self.read is None or self.status is None:
