@@ -109,6 +109,12 @@ def _save_with_retention(_: CheckpointManager, directory: str) -> None:
     )
 
 
+def _saves_in_turn(cm: CheckpointManager, directory: str) -> None:
+    other = opened(directory)
+    for number in range(4, 8):
+        (other if number % 2 else cm).save_checkpoint("train", {"epoch": number})
+
+
 def _damage(cm: CheckpointManager, store: Path) -> None:
     three_versions(cm, store)
     cm.delete_versions("train", [1])
@@ -230,6 +236,7 @@ OPERATIONS = {
         Operation("rotate the key", lambda cm, _: cm.keys.rotate(), three_versions, rotates=True),
         Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True, is_stage=True),
         Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True, is_stage=True),
+        Operation("saves in turn", _saves_in_turn, three_versions),
     )
 }
 
