@@ -190,6 +190,75 @@ def _bundle_from_elsewhere(cm: CheckpointManager, store: Path) -> None:
     other.export_bundle(bundle, key=SECOND_KEY, overwrite=True)
 
 
+def _saved_to_be_copied(cm: CheckpointManager, store: Path) -> None:
+    _tagged_versions(cm, store)
+    cm.save_checkpoint("train", {"epoch": 4}, attachments={"w": b"w" * 6000})
+    cm.delete_versions("train", [2])
+
+
+def _copy(cm: CheckpointManager, directory: str) -> None:
+    """What an earlier attempt left is finished, and is whole then."""
+    copy = str(Path(directory).with_name("copy"))
+    cm.copy_to(located(copy), key=SECOND_KEY)
+    there = CheckpointManager(located(copy), key=SECOND_KEY, lock_timeout=LOCK_TIMEOUT)
+    assert snapshot(there) == snapshot(cm)
+    assert there.tags("train") == {"good": 1}
+
+
+def _two_slots(cm: CheckpointManager, store: Path) -> None:
+    _attached_versions(cm, store)
+    cm.keys.add(SECOND_KEY, label="second")
+    cm.tag("train", 1, "good")
+    cm.delete_versions("train", [2])
+
+
+def _drop_a_slot(cm: CheckpointManager, _: str) -> None:
+    """An earlier attempt may have dropped it."""
+    cm.keys.rotate(drop=[each.label for each in cm.keys.list() if each.label == "second"])
+
+
+def _bundle_with_attachments(cm: CheckpointManager, store: Path) -> None:
+    three_versions(cm, store)
+    bundle = store.with_name("bundle")
+    cm.export_bundle(bundle, key=SECOND_KEY)
+    other = opened(str(store.with_name("elsewhere")))
+    other.import_bundle(bundle, key=SECOND_KEY)
+    other.save_checkpoint("train", {"epoch": 4}, attachments={"w": b"w" * 6000})
+    other.save_checkpoint("new", 1, attachments={"w": b"w" * 600, "v": b"v"})
+    other.export_bundle(bundle, key=SECOND_KEY, overwrite=True)
+
+
+def _relaxed(cm: CheckpointManager, directory: str) -> None:
+    """The pruning makes durable what it builds on."""
+    relaxed = CheckpointManager(located(directory), lock_timeout=LOCK_TIMEOUT, durability="relaxed")
+    for epoch in (4, 5):
+        relaxed.save_checkpoint("train", {"epoch": epoch})
+    cm.prune(Retention(keep_last=2))
+
+
+def _save_to_several(cm: CheckpointManager, _: str) -> None:
+    cm.save_checkpoints({"train": {"epoch": 4}, "new": {"epoch": 1}}, atomic=bool(scheme.get()))
+
+
+def _damage_to_records(cm: CheckpointManager, store: Path) -> None:
+    _tagged_versions(cm, store)
+    cm.save_checkpoint("train", {"epoch": 4}, attachments={"w": b"w" * 6000})
+    cm.save_checkpoint("clean", 3)
+    planted = store / "history" / "train" / "attachments" / ("0" * 32)
+    shutil.copytree(next((store / "history" / "train" / "attachments").iterdir()), planted)
+    (store / "history" / "clean" / "tags").unlink()
+    (store / "history" / "clean" / "tags").write_bytes(b"damaged")
+    for path in (*(store / "history" / "clean").glob("*3.checkpoint"),):
+        path.unlink()
+
+
+def _removed_in_the_middle(cm: CheckpointManager, store: Path) -> None:
+    _tagged_versions(cm, store)
+    (store / "history" / "train" / "000000000002.checkpoint").unlink()
+    shutil.rmtree(store / "history" / "clean")
+    (store / "clean.checkpoint").unlink()
+
+
 _A_FILE = Path(__file__)
 
 OPERATIONS = {
@@ -234,6 +303,22 @@ OPERATIONS = {
         ),
         Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), three_versions),
         Operation("rotate the key", lambda cm, _: cm.keys.rotate(), three_versions, rotates=True),
+        Operation("save to several stages", _save_to_several, three_versions, stage="new"),
+        Operation("relaxed saves and prune", _relaxed, three_versions),
+        Operation("restore attachments", lambda cm, _: cm.restore_checkpoint("train", 4), _attached_versions),
+        Operation("delete a stage with attachments", lambda cm, _: cm.delete_stage("train"), _attached_versions, clears=True),
+        Operation("tag the pipeline", lambda cm, _: cm.tag_pipeline("whole", reason="why"), _tagged_versions),
+        Operation("copy", _copy, _saved_to_be_copied, mends=True),
+        Operation("remove a slot", lambda cm, _: cm.keys.remove("second"), _two_slots),
+        Operation("rotate and drop a slot", _drop_a_slot, _two_slots, rotates=True),
+        Operation(
+            "import attachments",
+            lambda cm, directory: cm.import_bundle(Path(directory).with_name("bundle"), key=SECOND_KEY),
+            _bundle_with_attachments,
+            mends=True,
+        ),
+        Operation("repair records", lambda cm, _: (cm.repair(), cm.accept_rollback()), _damage_to_records, mends=True),
+        Operation("accept what was removed", lambda cm, _: cm.accept_rollback(), _removed_in_the_middle, mends=True),
         Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True, is_stage=True),
         Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True, is_stage=True),
         Operation("saves in turn", _saves_in_turn, three_versions),
@@ -241,7 +326,7 @@ OPERATIONS = {
 }
 
 
-OF_A_DIRECTORY = {"repair", "accept a rollback"}
+OF_A_DIRECTORY = {"repair", "accept a rollback", "repair records", "accept what was removed", "relaxed saves and prune"}
 """Those that begin with what was done to the files of a directory."""
 
 
