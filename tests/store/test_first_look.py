@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
+from checkpoint_manager._filesystem import files
 from checkpoint_manager._store import last_seen
 from checkpoint_manager._store.history import History
 from checkpoint_manager.backends.local import LocalBackend, head, layout
@@ -194,6 +195,31 @@ def test_what_was_seen_is_read_where_it_can_not_be_written(
     opened = os.open
     monkeypatch.setattr(os, "open", refused)
     assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 3
+
+
+@pytest.mark.parametrize("method", ["has_checkpoint", "load_checkpoint"])
+def test_it_leaves_the_times_of_access(cm: CheckpointManager, store: Path, looks: list[str], method: str) -> None:
+    places = [version_path(store, 3), version_path(store, 3).parent]
+    for place in places:
+        os.utime(place, (0, place.stat().st_mtime))
+    assert getattr(CheckpointManager(store, key=KEY), method)("train")
+    assert looks == []
+    if files.NO_ATIME:
+        assert [place.stat().st_atime for place in places] == [0, 0]
+
+
+def test_where_the_times_of_access_can_not_be_left_it_is_thorough(
+    cm: CheckpointManager, store: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str, flags: int, *arguments: int, **options: Any) -> int:
+        if flags & files.NO_ATIME:
+            raise PermissionError(1, "Operation not permitted", path)
+        return opened(path, flags, *arguments, **options)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refused)
+    assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 3
+    assert looks == (["train"] if files.NO_ATIME else [])
 
 
 def test_what_another_user_wrote_as_seen_is_not_believed(

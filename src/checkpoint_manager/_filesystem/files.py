@@ -33,6 +33,8 @@ _WRITE_OUT_BYTES = 1024 * 1024
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+NO_ATIME = getattr(os, "O_NOATIME", 0)
+"""Leaves the time of access as it is: the first access after a change would write it. Only the owner may open a file so."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FSYNC_IS_ENOUGH = sys.platform != "darwin"
 """On macOS, fsync leaves the data in the drive's cache."""

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from checkpoint_manager._filesystem import user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.file_times import FileTimes, stamp
+from checkpoint_manager._filesystem.files import NO_ATIME
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._format import documents
@@ -315,7 +316,7 @@ class LastSeen(_Folder):
             try:
                 os.stat(f"{path}.gaps", follow_symlinks=False)
             except FileNotFoundError:
-                number = os.open(path, _OPEN)
+                number = os.open(path, _OPEN | NO_ATIME)
             else:
                 return None
             try:

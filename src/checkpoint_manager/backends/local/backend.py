@@ -297,7 +297,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         try:
             history = os.open(self._history, files.DIRECTORY)
             try:
-                folder = os.open(folder_name, files.DIRECTORY, dir_fd=history)
+                folder = os.open(folder_name, files.DIRECTORY | files.NO_ATIME, dir_fd=history)
             finally:
                 os.close(history)
             try:
@@ -306,7 +306,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 names = os.listdir(folder)
                 if self._is_shared or (names != [name] and not head.is_newest(version, names)):
                     return None
-                file = os.open(name, files.READ, dir_fd=folder)
+                file = os.open(name, files.READ | files.NO_ATIME, dir_fd=folder)
                 try:
                     found = os.fstat(file)
                     is_head = found.st_ino == top.st_ino and found.st_dev == top.st_dev
