@@ -236,6 +236,8 @@ def test_what_another_user_wrote_as_seen_is_not_believed(
     [
         (["000000000002.checkpoint", "000000000001.checkpoint", "stage", "tags", "attachments"], True),
         (["000000000002.checkpoint", f"000000000002.{'a' * 64}.pending", f"000000000001.{'a' * 64}.pending"], True),
+        (["000000000002.checkpoint", f"000000000002.{'f' * 64}.pending", ".reserve.tmp"], True),
+        ([f"000000000002.{'f' * 64}.pending", "000000000001.checkpoint"], False),
         (["000000000002.checkpoint", f"000000000003.{'a' * 64}.pending"], False),
         (["000000000002.checkpoint", "000000000003.checkpoint"], False),
         (["000000000001.checkpoint"], False),

@@ -304,7 +304,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 status = os.fstat(folder)
                 top = os.stat(f"{self.location}{os.sep}{folder_name}{layout.SUFFIX}", follow_symlinks=False)
                 names = os.listdir(folder)
-                if self._is_shared or (names != [name] and not head.is_newest(version, names)):
+                if self._is_shared or not head.is_newest(version, names):
                     return None
                 file = os.open(name, files.READ | files.NO_ATIME, dir_fd=folder)
                 try:

@@ -117,6 +117,8 @@ def is_newest(version: int, names: list[str]) -> bool:
 
     They do if there is a record of gaps, or a pending version above.
     """
+    if max(names, default="") < f"{version:012d}/":  # the version's own names go on with a dot, which is before a slash
+        return version_name(version) in names
     digits, others = told_apart(names)
     number = max(digits, default="")
     is_plain = not any(each == GAPS or (each.endswith(pending.SUFFIX) and each[:12] > number) for each in others)
