@@ -273,12 +273,20 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("a link in the place of a lock is followed", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope
-    Mutant("the metadata is not bound to its stage", "_format/checkpoint_file.py", "", Drop("place.stage", at=None, of=3)),
+    Mutant(
+        "the metadata is not bound to its stage",
+        "_format/checkpoint_file.py",
+        "",
+        Both(
+            Replace("seal.context(line, place.stage, place.version)", "seal.context(line, place.version)"),
+            Replace("seal.context(header.line, stage, version)", "seal.context(header.line, version)"),
+        ),
+    ),
     Mutant(
         "the metadata is not bound to its header",
         "_format/checkpoint_file.py",
         "",
-        Both(Drop("line"), Drop("header.line", at=None, of=2)),
+        Both(Drop("line"), Drop("header.line")),
     ),
     Mutant("the data is not bound to its version's id", "_format/checkpoint_file.py", "", Drop("entry.id", at=None, of=2)),
     Mutant(
@@ -293,7 +301,7 @@ MUTANTS: list[Mutant] = [
         "context",
         Replace("len(encoded).to_bytes(4, 'big') + encoded", "encoded"),
     ),
-    Mutant("another version's number is believed", "_format/checkpoint_file.py", "open_entry", Decide("header.version", False)),
+    Mutant("another version's number is believed", "_format/checkpoint_file.py", "context_of", Decide("header.version", False)),
     Mutant(
         "another store's version is tried", "_store/sealed_store.py", "SealedStore._open", Decide("header.store", outcome=False)
     ),
@@ -561,6 +569,12 @@ MUTANTS: list[Mutant] = [
         "backends/local/version_file.py",
         "FileMark.read",
         Replace("stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp", "False"),
+    ),
+    Mutant(
+        "the metadata of what is read again is not compared",
+        "_operations/load.py",
+        "_again",
+        Decide("content.startswith", outcome=False),
     ),
     Mutant(
         "the keyring is not looked at where a version was verified",

@@ -117,7 +117,18 @@ def link_folder(store: Path) -> None:
     folder.symlink_to(store / "elsewhere")
 
 
-@pytest.mark.parametrize("change", [damage_data, damage_metadata, exchange_file, exchange_folder, link_folder])
+def append_a_byte(store: Path) -> None:
+    rewrite(newest(store), lambda content: content + b"\0")
+
+
+def cut_a_byte_off(store: Path) -> None:
+    os.truncate(newest(store), newest(store).stat().st_size - 1)
+
+
+TAMPER = [damage_data, damage_metadata, append_a_byte, cut_a_byte_off, exchange_file, exchange_folder, link_folder]
+
+
+@pytest.mark.parametrize("change", TAMPER)
 def test_a_newest_version_that_is_tampered_with_is_noticed(
     cm: CheckpointManager, store: Path, change: Callable[[Path], None]
 ) -> None:
@@ -125,6 +136,35 @@ def test_a_newest_version_that_is_tampered_with_is_noticed(
     assert not cm.has_checkpoint("train")
     with pytest.raises(IntegrityError):
         cm.load_checkpoint("train")
+
+
+@pytest.mark.parametrize("change", TAMPER)
+@pytest.mark.parametrize("method", ["has_checkpoint", "load_checkpoint"])
+def test_tampering_is_noticed_by_a_load_after_the_first_look(
+    cm: CheckpointManager, store: Path, method: str, change: Callable[[Path], None]
+) -> None:
+    other = CheckpointManager(store, key=KEY)
+    assert getattr(other, method)("train")
+    change(store)
+    with pytest.raises(IntegrityError):
+        other.load_checkpoint("train")
+
+
+@pytest.mark.parametrize("method", ["has_checkpoint", "load_checkpoint"])
+def test_another_version_that_was_written_over_the_newest_is_noticed(
+    cm: CheckpointManager, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    shutil.copytree(store, tmp_path / "copy")
+    cm.save_checkpoint("train", {"loss": 3})
+    with monkeypatch.context() as context:
+        context.setenv("XDG_STATE_HOME", str(tmp_path / "another's"))
+        CheckpointManager(tmp_path / "copy", key=KEY).save_checkpoint("train", {"loss": 4})
+    reader = CheckpointManager(store, key=KEY)
+    assert getattr(reader, method)("train")
+    forked = newest(tmp_path / "copy", 3).read_bytes()
+    rewrite(newest(store, 3), lambda _: forked)
+    with pytest.raises(RollbackError):
+        reader.load_checkpoint("train")
 
 
 def take_newest_away(store: Path) -> None:

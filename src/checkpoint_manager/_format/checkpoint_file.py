@@ -127,7 +127,8 @@ class Header(NamedTuple):
 class SealedData(NamedTuple):
     """Where the data of a version stands in its file, and what it is bound to."""
 
-    offset: int
+    opening: bytes
+    """The header and the sealed metadata, which stand before it."""
     sealed_length: int
     length: int
     """The length of the data itself."""
@@ -247,16 +248,25 @@ def seal_version(key_id: str, key: SecretBytes, place: Place, entry: Entry, data
     return itertools.chain((opening,), seal.seal_slices(key, data, bound_to))
 
 
-def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) -> Entry:
-    """Open the metadata of the version at ``place``.
+def context_of(header: Header, stage: str, version: int) -> bytes:
+    """Return the context that both parts share: header, stage and version. The caller chose the key by the store's id.
 
     Raises:
-        BrokenError: It is of another position, or does not open. The caller chose the key by the store's id.
+        BrokenError: It is of another position.
     """
-    if header.version != place.version:
+    if header.version != version:
         raise BrokenError(f"was written as version {header.version}", foreign=True)
+    return seal.context(header.line, stage, version)
+
+
+def open_entry(key: SecretBytes, header: Header, where: bytes, sealed: bytes) -> Entry:
+    """Open the metadata of a version, whose header and place are ``where``, as :func:`context_of` returns it.
+
+    Raises:
+        BrokenError: It does not open.
+    """
     try:
-        plain = seal.unseal(key, sealed, _METADATA + seal.context(header.line, place.stage, place.version))
+        plain = seal.unseal(key, sealed, _METADATA + where)
     except seal.SealBrokenError:
         raise BrokenError("has metadata that does not open: it is damaged, was changed, or belongs elsewhere") from None
     entry = decode_entry(plain)
@@ -265,10 +275,9 @@ def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) ->
     )
 
 
-def sealed_data(header: Header, place: Place, entry: Entry) -> SealedData:
-    """Return what opens the data of the version at ``place``, whose metadata was opened."""
-    bound_to = _DATA + seal.context(header.line, place.stage, place.version, entry.id)
-    return SealedData(header.data_offset, seal.sealed_length(entry.size), entry.size, bound_to)
+def sealed_data(opening: bytes, where: bytes, entry: Entry) -> SealedData:
+    """Return what opens the data of a version whose header and metadata, the opening, were opened."""
+    return SealedData(opening, seal.sealed_length(entry.size), entry.size, _DATA + where + seal.context(entry.id))
 
 
 def open_data(key: SecretBytes, data: SealedData, sealed: bytes, rest: Iterable[Buffer] = ()) -> bytes | bytearray:

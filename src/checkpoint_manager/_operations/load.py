@@ -79,9 +79,11 @@ def _again(store: Store, stage: str, verified: Verified) -> Loaded | None:
     sealed = store.verified.sealed.get(stage)
     if sealed is None or sealed.version != verified.version or (content := verified.mark.read(_SMALL)) is None:
         return None
-    entry = sealed.entry
+    (opening, _, _, bound_to), entry = sealed.data, sealed.entry
+    if not content.startswith(opening):
+        return None
     try:
-        data = unseal(sealed.key, content[sealed.data.offset :], sealed.data.bound_to)
+        data = unseal(sealed.key, content[len(opening) :], bound_to)
     except SealBrokenError:
         return None  # a whole look finds out why
     return Loaded._make((verified.version, entry.copied() if entry.metadata else entry, data, None))

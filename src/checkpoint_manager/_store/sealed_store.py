@@ -223,7 +223,7 @@ class SealedStore:
         """Return a version's authenticated metadata without reading its data; errors as in :meth:`open`."""
         try:
             with self.backend.open(stage, version, session=session) as file:
-                return self._entry(file, Place(self._store_id, stage, version))
+                return self._entry(file, stage, version)
         except (BrokenError, FormatError) as broken:
             self._refuse(stage, version, broken)
 
@@ -246,30 +246,31 @@ class SealedStore:
 
     def examine(self, stage: str, version: int, session: Session | None = None) -> Opened:
         """Open as :meth:`open` does, but raise BrokenError or FormatError, for a caller that judges the fault itself."""
-        place = Place(self._store_id, stage, version)
         with self.backend.open(stage, version, session=session) as file:
-            header, key, read = self._open(file, place, _FIRST_READ)
+            header, key, read = self._open(file, _FIRST_READ)
             length = header.data_offset - len(header.line)
-            entry = sealed_format.open_entry(key, header, place, read[:length])
+            where = sealed_format.context_of(header, stage, version)
+            entry = sealed_format.open_entry(key, header, where, read[:length])
             if file.size != sealed_format.file_length(header, entry):
                 raise BrokenError("is cut short, or has something appended")
-            sealed = sealed_format.sealed_data(header, place, entry)
+            sealed = sealed_format.sealed_data(header.line + read[:length], where, entry)
             rest = _slices(file, sealed.sealed_length - (len(read) - length))
             return Opened(entry, sealed_format.open_data(key, sealed, read[length:], rest), key, sealed)
 
     def open_whole(self, stage: str, version: int, content: bytes) -> Opened:
         """Open a version of which all bytes are there; errors as for :meth:`examine`."""
-        place = Place._make((self._store_id, stage, version))
         header = sealed_format.parse_header(content)
         key = self.keyring.current.unlocked.keys.get(header.key)
         if key is None or header.store != self._store_id:
             raise BrokenError("belongs to another store, or is sealed under another key")
-        line = len(header.line)
-        entry = sealed_format.open_entry(key, header, place, content[line : header.data_offset])
-        sealed = sealed_format.sealed_data(header, place, entry)
-        if len(content) != sealed.offset + sealed.sealed_length:
+        where = sealed_format.context_of(header, stage, version)
+        offset = header.data_offset
+        opening = content[:offset]
+        entry = sealed_format.open_entry(key, header, where, opening[len(header.line) :])
+        sealed = sealed_format.sealed_data(opening, where, entry)
+        if len(content) != offset + sealed.sealed_length:
             raise BrokenError("is cut short, or has something appended")
-        return Opened._make((entry, sealed_format.open_data(key, sealed, content[sealed.offset :]), key, sealed))
+        return Opened._make((entry, sealed_format.open_data(key, sealed, content[offset:]), key, sealed))
 
     def only_copy(self, stage: str, newest: int) -> int | None:
         """Return the number of a version above the newest one of which only a copy outside the history is left, or None."""
@@ -293,7 +294,7 @@ class SealedStore:
         if again is None:
             return None
         with again as file, contextlib.suppress(BrokenError, FormatError, IntegrityError):
-            entry = self._entry(file, Place(self._store_id, stage, header.version))
+            entry = self._entry(file, stage, header.version)
             if file.size == sealed_format.file_length(header, entry):
                 return header.version
         return None
@@ -302,20 +303,21 @@ class SealedStore:
         """Return whether the file of this version was written for another stage."""
         try:
             with self.backend.open(stage, version) as file:
-                self._entry(file, Place(self._store_id, other, version))
+                self._entry(file, other, version)
         except (BrokenError, FormatError, VersionAbsentError):
             return False
         return True
 
-    def _entry(self, file: Reader, place: Place) -> Entry:
-        header, key, read = self._open(file, place, _ENTRY_READ)
-        return sealed_format.open_entry(key, header, place, read[: header.data_offset - len(header.line)])
+    def _entry(self, file: Reader, stage: str, version: int) -> Entry:
+        header, key, read = self._open(file, _ENTRY_READ)
+        where = sealed_format.context_of(header, stage, version)
+        return sealed_format.open_entry(key, header, where, read[: header.data_offset - len(header.line)])
 
-    def _open(self, file: Reader, place: Place, first_read: int) -> tuple[Header, SecretBytes, bytes]:
+    def _open(self, file: Reader, first_read: int) -> tuple[Header, SecretBytes, bytes]:
         """Read a version to the end of its metadata at least; return its header, its key, and what follows the header."""
         opening = file.read(min(first_read, file.size))
         header = sealed_format.parse_header(opening)
-        if header.store != place.store:
+        if header.store != self._store_id:
             raise BrokenError("belongs to another store", foreign=True)
         key = self.keyring.current.unlocked.keys.get(header.key) or self.keyring.key(header.key)
         if key is None:

@@ -210,7 +210,10 @@ class Mark(Protocol):
         """Return whether nothing has changed; False if that is not certain."""
 
     def read(self, limit: int) -> bytes | None:
-        """Return the version's bytes; None if it is not certain that nothing has changed, or there are more than ``limit``."""
+        """Return what stands in the version's place, as far as the byte after its end; None if there is more than ``limit``.
+
+        The caller compares it with the version. None also if it is not certain that nothing else has changed.
+        """
 
 
 class Session:
