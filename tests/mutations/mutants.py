@@ -577,6 +577,12 @@ MUTANTS: list[Mutant] = [
         Decide("content.startswith", outcome=False),
     ),
     Mutant(
+        "another version is read where one was verified",
+        "_operations/load.py",
+        "_opened_as_whole",
+        Decide("verified.id", outcome=False),
+    ),
+    Mutant(
         "the keyring is not looked at where a version was verified",
         "backends/local/version_file.py",
         "FileMark.holds",

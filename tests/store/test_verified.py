@@ -189,6 +189,18 @@ def test_a_newest_version_that_is_taken_away_is_noticed(
             ask("train")
 
 
+def test_a_load_after_a_question_is_not_a_whole_look(cm: CheckpointManager, store: Path, looks: list[str]) -> None:
+    if not has_fine_times(store):
+        pytest.skip("a kernel before Linux 6.13, or another file system")
+    other = CheckpointManager(store, key=KEY)
+    assert other.has_checkpoint("train")
+    looks.clear()
+    for _ in range(2):
+        assert other.load_checkpoint("train") == {"loss": 1}
+        assert other.get_checkpoint("train").version.metadata == {"tags": ["a"]}
+    assert looks == []
+
+
 def test_what_another_process_does_is_noticed(cm: CheckpointManager, store: Path) -> None:
     other = CheckpointManager(store, key=KEY)
     other.save_checkpoint("train", {"loss": 0})

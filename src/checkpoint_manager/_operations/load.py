@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.seal import SealBrokenError, unseal
 from checkpoint_manager._loading import load
 from checkpoint_manager._log import LOG as _LOG
@@ -11,7 +12,7 @@ from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.first_look import first_look
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint, IntegrityError
 
 if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
@@ -53,8 +54,9 @@ def load_newest(store: Store, stage: str) -> Loaded:
         return again
     looked = first_look(store, stage) if stage not in store.history.tips else None
     if looked is not None and looked[1].entry.status == "completed":
-        version, (entry, data, _, _) = looked
-        return Loaded(version, entry, data, _contents_of(store, stage, version, entry))
+        version, opened = looked
+        store.verified.keep_loaded(stage, version, opened)
+        return Loaded(version, opened.entry, opened.data, _contents_of(store, stage, version, opened.entry))
     with store.session(stage) as session:
         newest = newest_of_any_kind(store, stage, session)
         if newest is None:
@@ -76,9 +78,12 @@ def load_newest(store: Store, stage: str) -> Loaded:
 
 def _again(store: Store, stage: str, verified: Verified) -> Loaded | None:
     """Return a small version that was verified before, if nothing has changed since."""
-    sealed = store.verified.sealed.get(stage)
-    if sealed is None or sealed.version != verified.version or (content := verified.mark.read(_SMALL)) is None:
+    content = verified.mark.read(_SMALL)
+    if content is None:
         return None
+    sealed = store.verified.sealed.get(stage)
+    if sealed is None or sealed.version != verified.version:
+        return _opened_as_whole(store, stage, verified, content)
     (opening, _, _, bound_to), entry = sealed.data, sealed.entry
     if not content.startswith(opening):
         return None
@@ -87,6 +92,19 @@ def _again(store: Store, stage: str, verified: Verified) -> Loaded | None:
     except SealBrokenError:
         return None  # a whole look finds out why
     return Loaded._make((verified.version, entry.copied() if entry.metadata else entry, data, None))
+
+
+def _opened_as_whole(store: Store, stage: str, verified: Verified, content: bytes) -> Loaded | None:
+    """Return a version that was verified before, but not loaded, if these bytes are that version."""
+    version = verified.version
+    try:
+        opened = store.open_whole(stage, version, content)
+    except (BrokenError, FormatError):
+        return None
+    if opened.entry.id != verified.id:
+        return None
+    store.verified.keep_loaded(stage, version, opened)
+    return Loaded(version, opened.entry, opened.data)
 
 
 def newest_completed(store: Store, stage: str, session: Session) -> Loaded | None:

@@ -49,5 +49,5 @@ def first_look(store: Store, stage: str) -> tuple[int, Opened] | None:
     store.history.begin(stage, version, entry)
     store.known_gaps.setdefault(stage, NO_GAPS)
     if mark is not None and entry.status == "completed" and not entry.attachments:
-        store.verified.keep_marked(stage, version, opened, status, began, mark)
+        store.verified.keep_marked(stage, version, version_id, status, began, mark)
     return version, opened

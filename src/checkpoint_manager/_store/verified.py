@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_KEPT = 16_384
 """Of so many stages, about 1 kB each."""
 _MOST_OPENED = 1024
-"""For so many of them, also what opens the data again, about 1 kB each."""
+"""For so many of them, also what opens the data again, about 2 kB each."""
 
 
 class Verified(NamedTuple):
@@ -33,17 +33,19 @@ class Verified(NamedTuple):
 
     Attributes:
         version: Its number.
+        id: Its id.
         seen: What changes when this user remembers another version of the stage.
         mark: What shows that the stage has not changed since.
     """
 
     version: int
+    id: str
     seen: Stamp
     mark: Mark
 
 
 class Sealed(NamedTuple):
-    """What opens the data of a verified version again.
+    """What opens the data of a verified version again, once it was loaded.
 
     Attributes:
         version: Its number.
@@ -85,21 +87,28 @@ class VerifiedVersions:
             return
         mark = session.mark(version, self._store.keyring.current.record)
         if mark is not None:
-            self.keep_marked(stage, version, opened, seen, mark.taken, mark)
+            self.keep_marked(stage, version, entry.id, seen, mark.taken, mark)
+            self.keep_loaded(stage, version, opened)
 
-    def keep_marked(self, stage: str, version: int, opened: Opened, seen: os.stat_result, now: int, mark: Mark) -> None:
+    def keep_marked(self, stage: str, version: int, version_id: str, seen: os.stat_result, now: int, mark: Mark) -> None:
         """Keep a completed version without attachments, with its mark; other arguments as for :meth:`keep`.
 
         ``now`` is the time before the status of the line was read, in nanoseconds since 1970.
         """
-        entry, stamp = opened.entry, self._store.last_seen.stamp(seen, now)
+        stamp = self._store.last_seen.stamp(seen, now)
         if stamp is not None:
-            self._kept[stage] = Verified._make((version, stamp, mark))
-            self.sealed[stage] = Sealed._make((version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed))
+            self._kept[stage] = Verified._make((version, version_id, stamp, mark))
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-            if len(self.sealed) > _MOST_OPENED:
-                self.sealed.popitem(last=False)
+
+    def keep_loaded(self, stage: str, version: int, opened: Opened) -> None:
+        """Keep what opens the data of a version again, if the version is kept: who only asks what is done needs none of it."""
+        if stage not in self._kept:
+            return
+        entry = opened.entry
+        self.sealed[stage] = Sealed._make((version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed))
+        if len(self.sealed) > _MOST_OPENED:
+            self.sealed.popitem(last=False)
 
     def recall(self, stage: str) -> Verified | None:
         """Return the newest version of a stage, if this user remembers no other one. The caller asks its mark for the rest."""
