@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Attempt = Callable[[Task], dict[str, Any]]
 
-ERRNO_OF = dict(zip((name for name, each in OPERATIONS.items() if not each.goes_on), ERRNOS * 3, strict=False))
+ERRNO_OF = dict(zip((name for name, each in OPERATIONS.items() if not each.goes_on), itertools.cycle(ERRNOS), strict=False))
 """Each operation meets one errno here, and the later save all of them."""
 SAMPLE = 6
 
