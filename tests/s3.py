@@ -127,7 +127,7 @@ class Moto(Server):
     """
 
     def __init__(self) -> None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from moto.moto_server.werkzeug_app import create_backend_app
         from werkzeug.serving import WSGIRequestHandler, make_server
 
         class Quiet(WSGIRequestHandler):
@@ -139,7 +139,7 @@ class Moto(Server):
         self.ignored: set[str] = set()
         self.fault: Callable[[str, str], str] | None = None
         self.requests: list[tuple[str, str]] = []
-        self._app: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        self._app: WSGIApplication = create_backend_app("s3")  # what looks for the service of each request takes as long again
         self._writing = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
         self._server.daemon_threads = True  # type: ignore[attr-defined]
