@@ -256,7 +256,7 @@ MUTANTS: list[Mutant] = [
         "FileLock._named",
         Replace("os.path.samestat(self._file.status, named)", "True"),
     ),
-    Mutant("a lock's close fails its save", "backends/local/session.py", "LocalSession.__exit__", Delete("let_go")),
+    Mutant("a lock's close fails its save", "backends/local/session.py", "LocalSession.end", Delete("let_go")),
     Mutant("a child keeps its parent's lock", "backends/local/lock.py", "_close_inherited", Delete("file.close()")),
     Mutant("a lock is not noted for forks", "backends/local/lock.py", "open_into", Delete("_files.add")),
     Mutant(

@@ -180,7 +180,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
         store.history.note(stage, session)
     if store.after_append is not None:
         store.after_append(stage, number, entry, session)
-    session.__exit__()
+    session.end()
     return saved
 
 

@@ -219,7 +219,7 @@ class Mark(Protocol):
 class Session:
     """State that several calls on one stage share, such as an open folder. Its content is private to the backend.
 
-    A session is used by one thread, for a moment, in a ``with`` block.
+    A session is used by one thread, for a moment, in a ``with`` block, or until :meth:`end`.
     """
 
     __slots__ = ()
@@ -251,7 +251,11 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End: free what is held."""
+        """End."""
+        self.end()
+
+    def end(self) -> None:
+        """Free what is held, and let go of the lock that the session was given."""
 
 
 class Backend(ABC):
@@ -382,7 +386,7 @@ class Backend(ABC):
     ) -> Session | None:
         """Return a session for :meth:`append_next`, if neither the stage nor the keyring has changed since an append.
 
-        It is begun: the caller ends it by its ``__exit__``, or drops it, and then the lock stays with the caller.
+        It is begun. The caller ends it by :meth:`Session.end`, or drops it, and then the lock stays with the caller.
 
         Args:
             stage: The stage.

@@ -418,11 +418,11 @@ OPERATIONS: dict[str, Callable[[CheckpointManager], object]] = {
 @pytest.mark.parametrize(
     ("operation", "step"),
     [
-        ("save", "LocalSession.__exit__"),
+        ("save", "LocalSession.end"),
         ("save", "FileLock.let_go"),
-        ("repair", "LocalSession.__exit__"),
+        ("repair", "LocalSession.end"),
         ("repair", "FileLock.let_go"),
-        ("add", "LocalSession.__exit__"),
+        ("add", "LocalSession.end"),
         ("add", "FileLock.let_go"),
     ],
 )

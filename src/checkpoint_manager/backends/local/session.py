@@ -48,7 +48,7 @@ class LockSession(Session):
     def __init__(self, lock: object = None) -> None:
         self._lock = lock
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         if self._lock is not None:
             let_go(self._lock)
 
@@ -237,10 +237,12 @@ class LocalSession(Session):
     def __reduce__(self) -> NoReturn:
         refuse_a_copy()
 
-    def __exit__(self, *_: object) -> None:
+    def end(self, *_: object) -> None:
         lock, self.lock = self.lock, None
         self.found, self.others, self.read, self.only_appends, self.expected = None, None, None, False, 0
         if self.folder >= 0:
             self._kept[self.stage] = self
         if lock is not None:
             let_go(lock)
+
+    __exit__ = end  # without another call

@@ -37,7 +37,7 @@ class PostgresSession(Session):
         if isinstance(lock, AdvisoryLock) and lock.looked:
             self.looked, lock.looked = look.answers(lock.looked), None
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         if isinstance(self._lock, AdvisoryLock):
             with contextlib.suppress(CheckpointError):
                 self._lock.release()
