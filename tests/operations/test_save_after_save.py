@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, RollbackError, StorageError, WrongKeyError
+from checkpoint_manager import CheckpointManager, IntegrityError, RollbackError, StorageError, WrongKeyError
 from checkpoint_manager._format.keyring import begin_rotation
 from checkpoint_manager.backends.local import LocalBackend, pending
 from tests.taking_away import take_away
@@ -153,6 +153,18 @@ def test_a_record_of_deletions_that_is_overwritten_in_its_place_is_noticed(cm: C
     record.write_bytes(before)
     with pytest.raises(RollbackError):
         cm.save_checkpoint("train", 6)
+
+
+def test_a_damaged_record_of_deletions_stops_a_save_also_after_a_load_that_it_does_not_stop(
+    cm: CheckpointManager, store: Path
+) -> None:
+    cm.delete_versions("train", [1])
+    cm.save_checkpoint("train", 4)
+    record = store / "history" / "train" / "gaps"
+    record.write_bytes(b"nothing that opens")
+    assert cm.load_checkpoint("train") == 4
+    with pytest.raises(IntegrityError, match="the record of deleted versions"):
+        cm.save_checkpoint("train", 5)
 
 
 def test_whoever_has_lost_the_key_meanwhile_writes_nothing(cm: CheckpointManager, store: Path) -> None:

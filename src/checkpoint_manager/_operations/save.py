@@ -150,14 +150,17 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     tip, keyring, backend = store.history.tips.get(stage), store.keyring.current, store.backend
     if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:
         return None
+    known_gaps = store.known_gaps.get(stage)
+    if known_gaps is None:  # a look found their record damaged, which stops a writer
+        return None
     left = None
     if not store.last_seen.is_still(stage, tip.version, tip.id):
         left = store.last_seen.left(stage)
-        if left is None or left.version <= tip.version or stage not in store.known_gaps:
+        if left is None or left.version <= tip.version:
             return None
         tip = Tip._make((left.version, left.id, datetime.fromtimestamp(left.microseconds / 1e6, UTC), 0, None))
         store.history.in_turn[stage] = left.version + _TURNS
-    _, gaps = store.known_gaps.get(stage, (None, None))
+    _, gaps = known_gaps
     session = backend.session_after(stage, tip.version, keyring.record, lock, None if left is None else left.state)
     if session is None or (
         (gaps is not None or left is not None)  # it may have been overwritten in its place, of which the folder shows nothing
