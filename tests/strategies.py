@@ -3,6 +3,7 @@
 * :func:`near_misses`: data with one value in it, at a random place, that can't be saved; and the path to it.
 * :func:`same`: whether what came back is what was drawn.
 * :func:`programs`: what several processes do in one directory at once, and which of them are killed or stopped meanwhile.
+* :func:`fast_path_programs`: what two users and an attacker do to a store, one after another.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from collections import Counter, OrderedDict, namedtuple
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import orjson
 from hypothesis import strategies as st
 
 from checkpoint_manager.testing.strategies import json_values
 from tests.concurrency.program import STAGES, Op, Program, Signal, Writer
+from tests.fast_paths import program as fast_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,3 +276,24 @@ def programs(draw: st.DrawFn) -> Program:
         st.floats(0, 0.003),
     )
     return Program(tuple(writers), tuple(draw(st.lists(signals, max_size=4))), draw(st.booleans()))
+
+
+_CALLS = st.sampled_from([*get_args(fast_paths.Call), *["save"] * 12, *["load", "has", "reopen"] * 3])
+_ATTACKS = st.sampled_from([*get_args(fast_paths.Attack), *["keep"] * 4])
+
+
+def fast_path_programs() -> st.SearchStrategy[fast_paths.Program]:
+    """Draw what is done to one store by two users and an attacker, mostly to one stage by one manager."""
+    call, attack = (
+        st.builds(
+            fast_paths.Op, kinds, st.sampled_from([0, 0, 0, 1]), st.sampled_from([0, 0, 0, 0, 1, 2, 3]), st.integers(0, 5)
+        )
+        for kinds in (_CALLS, _ATTACKS)
+    )
+    scene = st.tuples(call) | st.tuples(call, call) | st.tuples(attack, call) | st.tuples(call, attack, call, call)
+    return st.builds(
+        fast_paths.Program,
+        st.lists(scene, max_size=12).map(lambda scenes: tuple(op for scene in scenes for op in scene)),
+        st.sampled_from(["alike", "relaxed", "pruning"]),
+        st.sampled_from(["raise", "raise", "warn"]),
+    )

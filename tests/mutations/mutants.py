@@ -688,6 +688,69 @@ MUTANTS: list[Mutant] = [
         Decide("is keyring", outcome=True),
     ),
     Mutant(
+        "a save goes on whatever has changed in the record of deletions",
+        "_operations/save.py",
+        "_append_next",
+        Replace(
+            "gaps is not backend.read_record('gaps', stage, limit=MAX_GAPS_BYTES, known=gaps, session=session)",
+            "False",
+        ),
+    ),
+    Mutant(
+        "a save goes on whatever number is expected",
+        "_operations/save.py",
+        "save",
+        Replace("expected is None and draft.check is None", "draft.check is None"),
+    ),
+    Mutant(
+        "a save goes on with data of more than one piece",
+        "_operations/save.py",
+        "_append_next",
+        Drop("len(draft.data) > SLICE_BYTES"),
+    ),
+    Mutant(
+        "a save that goes on writes down nothing of what was seen",
+        "_operations/save.py",
+        "_append_next",
+        Delete("store.last_seen.write"),
+    ),
+    Mutant(
+        "a save that goes on prunes nothing",
+        "_operations/save.py",
+        "_append_next",
+        Delete("store.after_append("),
+    ),
+    Mutant(
+        "a save goes on whatever line stands in the place of the one that it has open",
+        "_store/last_seen.py",
+        "LastSeen._kept_line",
+        Replace("line if is_there else b''", "line"),
+    ),
+    Mutant(
+        "the first look takes any version for the newest",
+        "backends/local/head.py",
+        "is_newest",
+        Replace("number == f'{version:012d}'", "True"),
+    ),
+    Mutant(
+        "the first look takes a cleared stage for a completed one",
+        "_operations/load.py",
+        "load_newest",
+        Replace("looked[1].entry.status == 'completed'", "True"),
+    ),
+    Mutant(
+        "the first look verifies a cleared stage as completed",
+        "_store/first_look.py",
+        "first_look",
+        Replace("entry.status == 'completed'", "True"),
+    ),
+    Mutant(
+        "the first look does not follow the keyring",
+        "_store/first_look.py",
+        "first_look",
+        Replace("store.refresh_keys()", "store.keyring.current"),
+    ),
+    Mutant(
         "files are removed before that is written down", "_operations/delete.py", "drop", Swap("record(store, stage, versions")
     ),
     Mutant("a deletion builds on what is not durable", "_operations/delete.py", "drop", Delete("store.flush")),

@@ -142,10 +142,13 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
 def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Version | None:
     """Append a version if nothing has changed since this process appended the last one; otherwise return None.
 
-    Pipelines save like this most of the time. What others could have changed is compared with what it was after the last save:
-    the line that this user keeps, the folder, the keyring and the record of deletions, and the keyring once more at the end.
-    Any difference is left to :func:`_append_after_look`, which finds out what it means. Where another process of this user
-    appended the last version and left the state of the stage with the line, it is compared with that state.
+    This is a fast path: pipelines save like this most of the time. What others could have changed is compared with what it was
+    after the last save: the line that this user keeps, the folder, the keyring and the record of deletions, and the keyring
+    once more at the end. Any difference is left to :func:`_append_after_look`, which finds out what it means. Where another
+    process of this user appended the last version and left the state of the stage with the line, it is compared with that
+    state. So both must decide the same: ``tests/fast_paths`` compares them.
+
+    If this raises, or returns None, the session is dropped with what it knows of the last save, and the lock stays held.
     """
     tip, keyring, backend = store.history.tips.get(stage), store.keyring.current, store.backend
     if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:

@@ -1,10 +1,11 @@
-"""The first look of this process at an ordinary stage, in one straight way.
+"""The first look of a process at a stage: a fast path for an ordinary one.
 
 A pipeline that starts again asks of each of its stages whether it is done. As a rule, the newest version of each is the one
-that this user saw last, whole and durable; it is the head; and nothing was ever deleted. What the general way would find then
-(:class:`~checkpoint_manager._store.history.History`) is found here by the same looks in the same order: the keyring, what this
-user has seen, the head, an exhaustive listing, and the version, which is opened as a whole. Where one of them shows anything
-else, the stage is left to the general way, which begins anew.
+that this user saw last, whole and durable; it is the head; and nothing was ever deleted. What
+:class:`~checkpoint_manager._store.history.History` would find then is found here by the same looks in the same order: the
+keyring, what this user has seen, the head, an exhaustive listing, and the version, which is opened as a whole. Where one of
+them shows anything else, there is no answer here, and the history is asked, which begins anew. So both must decide the same:
+``tests/fast_paths`` compares them.
 """
 
 from __future__ import annotations
