@@ -271,7 +271,7 @@ class World:
         """Return the files in a folder, and their names in words."""
         start = len(str(place)) + 1
         paths = [f"{folder}/{name}" for folder, _, names in os.walk(place) for name in names]
-        paths.sort(key=lambda path: (_RANDOM.sub(_known, path[start:]), os.stat(path).st_ino, path))
+        paths.sort(key=lambda path: (_RANDOM.sub(_known, path[start:]), os.stat(path).st_mtime_ns, path))
         return [(self._told([path[start:]])[0], path) for path in paths]
 
     def _text(self, path: str) -> str:
