@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 DATA = {"rows": ["x" * 10] * 70}
 MOST = {
-    "save_checkpoint": (32, 13, 7),
+    "save_checkpoint": (35, 13, 7),
     "load_checkpoint": (13, 8, 6),
     "has_checkpoint": (6, 5, 4),
     "save_checkpoint after a change": (95, 18, 12),
-    "load_checkpoint after a change": (70, 17, 12),
-    "has_checkpoint after a change": (68, 16, 11),
+    "load_checkpoint after a change": (75, 18, 12),
+    "has_checkpoint after a change": (72, 17, 11),
 }
 """How many calls, modules and levels it takes at most to save, load or ask about a small checkpoint."""
 
@@ -46,7 +46,8 @@ def calls_of(act: Callable[[], object]) -> tuple[list[tuple[str, str]], int]:
 
     def note(frame: FrameType, event: str, _: object) -> None:
         nonlocal depth, deepest
-        is_ours = "/checkpoint_manager/" in frame.f_code.co_filename and frame.f_code.co_name != "__del__"
+        file = frame.f_code.co_filename  # a constructor of named tuples is no function of ours, though it is compiled there
+        is_ours = "/checkpoint_manager/" in file and "_named_tuple" not in file and frame.f_code.co_name != "__del__"
         if is_ours and event in {"call", "return"}:
             depth += 1 if event == "call" else -1
             deepest = max(deepest, depth)
@@ -74,7 +75,7 @@ def test_it_takes_few_calls_through_few_modules(cm: CheckpointManager, tmp_path:
     assert len({module for module, _ in calls}) <= most_modules
     assert deepest <= most_depth
     for look in ("History.look", "LocalBackend.newest"):
-        assert [name for _, name in calls].count(look) == bool(after)
+        assert [name for _, name in calls].count(look) == bool(after and method != "save_checkpoint")
 
 
 def test_the_first_look_of_a_process_takes_few_calls(cm: CheckpointManager, tmp_path: Path) -> None:
@@ -84,8 +85,8 @@ def test_the_first_look_of_a_process_takes_few_calls(cm: CheckpointManager, tmp_
         first("another")
         calls, deepest = calls_of(functools.partial(first, "train"))
         names = [name for _, name in calls]
-        assert len(names) <= 50, "\n".join(names)
-        assert deepest <= 7
+        assert len(names) <= 40, "\n".join(names)
+        assert deepest <= 8
         assert "LocalSession.__enter__" not in names
 
 

@@ -67,10 +67,6 @@ def test_what_is_read_in_between_changes_nothing(cm: CheckpointManager, store: P
     assert looks == []
 
 
-def a_save(cm: CheckpointManager, _: Path) -> None:
-    cm.save_checkpoint("train", "another's")
-
-
 def a_tag(cm: CheckpointManager, _: Path) -> None:
     cm.tag("train", 2, "good")
 
@@ -97,7 +93,6 @@ def a_planted_file(_: CheckpointManager, store: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "number"),
     [
-        (a_save, 5),
         (a_tag, 4),
         (a_deletion, 4),
         (a_rotation, 4),
