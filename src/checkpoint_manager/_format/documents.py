@@ -39,9 +39,10 @@ def dumps(value: object) -> bytes:
     """Return a document of text, whole numbers, lists and dictionaries, byte for byte as :mod:`orjson` writes it.
 
     Raises:
-        ValueError: A text can't be encoded.
+        ValueError, TypeError: A text can't be encoded.
     """
-    return _ENCODER.encode(value).encode()
+    quick = getattr(sys.modules.get("orjson"), "dumps", None)
+    return _ENCODER.encode(value).encode() if quick is None else quick(value)
 
 
 def _whole_number(digits: str) -> int:
