@@ -13,7 +13,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, RollbackError, StorageError
 from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
-from checkpoint_manager.backends.local import LocalBackend, pending
+from checkpoint_manager.backends.local import LocalBackend, layout, pending
 from tests import forking
 
 if TYPE_CHECKING:
@@ -409,6 +409,15 @@ class TestRemoval:
         assert len(pending_names(folder)) == 2  # one of each process
         first.delete("train", [5])
         assert LocalBackend(store).versions("train") == [1, 2, 3, 4, 6]
+
+    def test_the_bytes_of_a_deleted_version_are_gone(self, store: Path, folder: Path) -> None:
+        first, second = LocalBackend(store), LocalBackend(store)
+        for version in range(1, 7, 2):
+            append(first, version)
+            append(second, version + 1)
+        bytes_of_it = (folder / layout.version_name(5)).read_bytes()
+        second.delete("train", [5])
+        assert bytes_of_it not in [path.read_bytes() for path in folder.iterdir()]
 
     def test_the_bytes_under_a_key_that_was_given_up_are_gone(self, store: Path, folder: Path) -> None:
         cm = CheckpointManager(store, key=KEY)

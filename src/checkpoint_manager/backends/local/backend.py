@@ -572,9 +572,13 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 with contextlib.suppress(IsADirectoryError):  # that is not a head, and nobody takes it for one
                     self._set_head(session, session.found.number)  # a process that remembers an older version sees the change
                 files.sync_directory(self.location)
-            files.sync(session.folder)  # each version has its own name, and no pending one below the newest is adopted
-            for version in versions:
-                files.remove(layout.version_name(version), session.folder)
+            names = [*map(layout.version_name, versions)]
+            if any(pending.has_another_name(name, session.folder) for name in names):
+                pending.retire(session.folder)  # else the bytes of a version would stay
+            else:
+                files.sync(session.folder)  # each version has its own name, and no pending one below the newest is adopted
+            for name in names:
+                files.remove(name, session.folder)
             files.sync(session.folder)
         folders.keep_reserve(self.location)  # it may have been used for the record of these deletions
 

@@ -262,6 +262,14 @@ def all_below(names: Iterable[str], folder: int, newest: int) -> tuple[str, ...]
     return tuple(waiting) if all((version_pending(name) or newest + 1) <= newest for name in waiting) else None
 
 
+def has_another_name(version: str, folder: int) -> bool:
+    """Return whether the file of a version has more names than its own, as the one of a process that saved no more."""
+    try:
+        return os.stat(version, dir_fd=folder, follow_symlinks=False).st_nlink > 1
+    except FileNotFoundError:
+        return False
+
+
 def retire(folder: int) -> None:
     """Remove, durably, the pending names at and below the newest version, and the torn ones, before a version is changed.
 
