@@ -46,6 +46,7 @@ class Operation:
         opens: Opening the store is part of it.
         mends: The store it begins with is damaged.
         goes_on: It goes on where the system refuses something that it can do without, so it is only killed.
+        is_stage: It runs a stage, which can be run again.
         rotates: Until it is done again, an interrupted one is found unfinished.
         tidies: It ends with something that may fail without failing it: what was to go may still be there.
         clears: It clears the stage first: so it may be left when this is interrupted.
@@ -58,6 +59,7 @@ class Operation:
     opens: bool = False
     mends: bool = False
     goes_on: bool = False
+    is_stage: bool = False
     rotates: bool = False
     tidies: bool = False
     clears: bool = False
@@ -317,8 +319,8 @@ OPERATIONS = {
         ),
         Operation("repair records", lambda cm, _: (cm.repair(), cm.accept_rollback()), _damage_to_records, mends=True),
         Operation("accept what was removed", lambda cm, _: cm.accept_rollback(), _removed_in_the_middle, mends=True),
-        Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True),
-        Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True),
+        Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True, is_stage=True),
+        Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True, is_stage=True),
         Operation("saves in turn", _saves_in_turn, three_versions),
     )
 }
