@@ -47,14 +47,14 @@ def opened(store: Path) -> Callable[..., CheckpointManager]:
 
 
 @pytest.fixture
-def as_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def become(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Become another user: one with a home, and so with a memory, of its own."""
 
-    def become(name: str) -> None:
+    def become_user(name: str) -> None:
         (tmp_path / "homes" / name).mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv("HOME", str(tmp_path / "homes" / name))
 
-    return become
+    return become_user
 
 
 @pytest.fixture

@@ -61,24 +61,24 @@ def test_a_head_below_a_deleted_version_does_not_hide_the_newer_ones(
 
 
 def test_a_note_of_a_folder_hides_no_newer_version(
-    opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    opened: Opened, store: Path, version_file: VersionFile, become: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process goes on from what another one of this user has noted of a folder. The head and the times are put back."""
     monkeypatch.setattr(folder_note, "LONG_BYTES", 0)
     monkeypatch.setattr(history, "LONG", 0)
-    as_user("owner")
+    become("owner")
     for number in (5, 6):
         opened().save_checkpoint("train", number)
     folder = version_file("train", 6).parent
     before = folder.stat()
-    as_user("other")
+    become("other")
     for number in (7, 8):
         opened().save_checkpoint("train", number)
     version_file("train", 7).unlink()
     (store / "train.checkpoint").unlink()
     (store / "train.checkpoint").hardlink_to(version_file("train", 6))
     os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
-    as_user("owner")
+    become("owner")
     for attempt in (opened().load_checkpoint, opened().has_checkpoint, opened().history):
         with pytest.raises(RollbackError, match="do not lead back to version 6"):
             attempt("train")
@@ -106,32 +106,32 @@ def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_reader_wit
 
 
 def test_a_head_put_back_below_a_deleted_version_hides_nothing_from_a_running_process(
-    opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, store: Path, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
-    as_user("reader")
+    become("reader")
     running = opened()
     assert running.load_checkpoint("train")["number"] == 4
-    as_user("writer")
+    become("writer")
     writer = opened()
     for number in range(5, 9):
         writer.save_checkpoint("train", {"number": number})
     writer.delete_versions("train", [5, 6])
     (store / "train.checkpoint").unlink()
     os.link(version_file("train", 4), store / "train.checkpoint")
-    as_user("reader")
+    become("reader")
     assert running.load_checkpoint("train") == {"number": 8}
     assert running.save_checkpoint("train", "precious").number == 9
 
 
 def test_a_head_and_a_record_of_deletions_put_back_hide_nothing_from_a_running_process(
-    opened: Opened, store: Path, tmp_path: Path, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, store: Path, tmp_path: Path, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
-    as_user("reader")
+    become("reader")
     running = opened()
     assert running.load_checkpoint("train")["number"] == 4
     record = store / "history" / "train" / "gaps"
     os.link(record, tmp_path / "gaps")
-    as_user("writer")
+    become("writer")
     writer = opened()
     for number in range(5, 9):
         writer.save_checkpoint("train", {"number": number})
@@ -139,24 +139,24 @@ def test_a_head_and_a_record_of_deletions_put_back_hide_nothing_from_a_running_p
     (store / "train.checkpoint").unlink()
     os.link(version_file("train", 4), store / "train.checkpoint")
     (tmp_path / "gaps").replace(record)
-    as_user("reader")
+    become("reader")
     with pytest.raises(RollbackError, match="do not lead back to version 4"):
         running.load_checkpoint("train")
 
 
 def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_running_process(
-    opened: Opened, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
-    as_user("reader")
+    become("reader")
     running = opened()
     assert running.load_checkpoint("train")["number"] == 4
-    as_user("writer")
+    become("writer")
     writer = opened()
     for number in (5, 6):
         writer.save_checkpoint("train", {"number": number})
     writer.delete_versions("train", [5])
     take_away(version_file("train", 6))
-    as_user("reader")
+    become("reader")
     with pytest.raises(RollbackError, match="was deleted below a newer one"):
         running.load_checkpoint("train")
 
@@ -210,19 +210,19 @@ FORKS = ["intact", "its first removed", "its first damaged", "the seen one put b
 
 @pytest.mark.parametrize("how", FORKS)
 def test_a_history_that_does_not_lead_back_to_the_version_seen_is_refused(
-    store: Path, tmp_path: Path, version_file: VersionFile, as_user: Callable[[str], None], how: str
+    store: Path, tmp_path: Path, version_file: VersionFile, become: Callable[[str], None], how: str
 ) -> None:
     key = bytes(range(32))
-    as_user("owner")
+    become("owner")
     shutil.copytree(store, tmp_path / "old")
     CheckpointManager(store, key=key).save_checkpoint("train", "fifth")
     fifth = version_file("train", 5).read_bytes()
-    as_user("colleague")
+    become("colleague")
     CheckpointManager(store, key=key).save_checkpoint("train", "sixth")
     sixth = version_file("train", 6).read_bytes()
     shutil.rmtree(store)
     shutil.copytree(tmp_path / "old", store)
-    as_user("job")
+    become("job")
     job = CheckpointManager(store, key=key)
     for number in (5, 6, 7):
         job.save_checkpoint("train", {"fork": number})
@@ -234,7 +234,7 @@ def test_a_history_that_does_not_lead_back_to_the_version_seen_is_refused(
         put(version_file("train", 5), fifth)
     if how == "the seen one and its next put back":
         put(version_file("train", 6), sixth)
-    as_user("owner")
+    become("owner")
     cm = CheckpointManager(store, key=key)
     attempts: list[Callable[[], object]] = [
         lambda: cm.load_checkpoint("train"),
@@ -250,34 +250,34 @@ def test_a_history_that_does_not_lead_back_to_the_version_seen_is_refused(
 
 
 def test_a_fork_hidden_behind_planted_damage_is_refused(
-    store: Path, tmp_path: Path, version_file: VersionFile, as_user: Callable[[str], None]
+    store: Path, tmp_path: Path, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
     """The fork's writer found garbage at the next number, and names the last version that it could read: not the seen one."""
     key = bytes(range(32))
-    as_user("owner")
+    become("owner")
     shutil.copytree(store, tmp_path / "old")
     CheckpointManager(store, key=key).save_checkpoint("train", "fifth")
     shutil.rmtree(store)
     shutil.copytree(tmp_path / "old", store)
     put(version_file("train", 5), b"planted")
-    as_user("job")
+    become("job")
     job = CheckpointManager(store, key=key)
     assert job.save_checkpoint("train", "fork").number == 6
     assert job._store.entry("train", 6).previous == job._store.entry("train", 4).id
-    as_user("owner")
+    become("owner")
     with pytest.raises(RollbackError):
         CheckpointManager(store, key=key).load_checkpoint("train")
 
 
 def test_a_seen_version_that_was_damaged_and_saved_over_is_told_with_what_mends_it(
-    opened: Opened, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
-    as_user("owner")
+    become("owner")
     opened().save_checkpoint("train", 5)
     put(version_file("train", 5), b"damaged")
-    as_user("job")
+    become("job")
     assert opened().save_checkpoint("train", 6).number == 6
-    as_user("owner")
+    become("owner")
     with pytest.raises(RollbackError, match="version 5 as it was seen, which is damaged") as caught:
         opened().load_checkpoint("train")
     assert caught.value.hint is Hint.REPAIR_OR_RESTORE
@@ -287,19 +287,19 @@ def test_a_seen_version_that_was_damaged_and_saved_over_is_told_with_what_mends_
 
 
 def test_a_long_way_back_is_followed_over_deletions_and_damage_once(
-    store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    store: Path, version_file: VersionFile, become: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = bytes(range(32))
-    as_user("owner")
+    become("owner")
     CheckpointManager(store, key=key).load_checkpoint("train")  # sees version 4
-    as_user("colleague")
+    become("colleague")
     cm = CheckpointManager(store, key=key)
     for number in range(5, 10):
         cm.save_checkpoint("train", number)
     put(version_file("train", 10), b"damaged")
     CheckpointManager(store, key=key).save_checkpoint("train", 11)
     CheckpointManager(store, key=key).delete_versions("train", [4, 6, 7])
-    as_user("owner")
+    become("owner")
     cm = CheckpointManager(store, key=key)
     assert cm.load_checkpoint("train") == 11
     monkeypatch.setattr(cm._store, "entry", None)  # no version's metadata is read by itself any more
@@ -569,17 +569,17 @@ def test_metadata_of_the_library_can_not_be_given_by_a_caller(opened: Opened) ->
 
 
 @pytest.fixture
-def fork(opened: Opened, store: Path, tmp_path: Path, as_user: Callable[[str], None]) -> Path:
+def fork(opened: Opened, store: Path, tmp_path: Path, become: Callable[[str], None]) -> Path:
     """A copy of the store as it was at version 3, which went on by itself under the same key: another 4, 5, …"""
     cm = opened()
     shutil.copytree(store, tmp_path / "fork")
     take_away(tmp_path / "fork" / "history" / "train" / "000000000004.checkpoint")
     (tmp_path / "fork" / "train.checkpoint").unlink()
-    as_user("of the copy")
+    become("of the copy")
     copy = CheckpointManager(tmp_path / "fork", key=KEY)
     for number in range(4, 9):
         copy.save_checkpoint("train", {"forked": number})
-    as_user("of the store")
+    become("of the store")
     for number in range(5, 9):
         cm.save_checkpoint("train", {"number": number})
     opened().load_checkpoint("train")
@@ -681,14 +681,14 @@ def relaxed(store: Path) -> CheckpointManager:
 
 
 def test_a_relaxed_save_that_is_lost_below_another_one_is_missing_and_no_rollback(
-    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
     """A power cut takes what was not durable in any order. Whoever saw what was durable goes on."""
-    as_user("owner")
+    become("owner")
     opened().load_checkpoint("train")
-    as_user("other")
+    become("other")
     opened().load_checkpoint("train")
-    as_user("owner")
+    become("owner")
     for number in (5, 6, 7):
         relaxed.save_checkpoint("train", {"number": number})
     for lost in (5, 6):
@@ -702,7 +702,7 @@ def test_a_relaxed_save_that_is_lost_below_another_one_is_missing_and_no_rollbac
     ]
     assert "missing" in {each.state for each in fresh.verify("train").problems}
     assert fresh.save_checkpoint("train", 8).number == 8
-    as_user("other")
+    become("other")
     assert opened().load_checkpoint("train") == 8
 
 
@@ -771,7 +771,7 @@ def test_a_head_put_back_below_a_version_taken_away_hides_nothing_from_a_running
     opened: Opened,
     store: Path,
     version_file: VersionFile,
-    as_user: Callable[[str], None],
+    become: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     saved: tuple[int, ...],
     removed: int,
@@ -779,7 +779,7 @@ def test_a_head_put_back_below_a_version_taken_away_hides_nothing_from_a_running
 ) -> None:
     """The head is set back to the version that the process knows, or to one that follows it."""
     monkeypatch.setattr(backend, "_BLOCK_BYTES", 0 if long else 1_000_000)
-    as_user("owner")
+    become("owner")
     attempts: list[Callable[[CheckpointManager], object]] = [
         lambda cm: cm.load_checkpoint("train"),
         lambda cm: cm.has_checkpoint("train"),
@@ -789,20 +789,20 @@ def test_a_head_put_back_below_a_version_taken_away_hides_nothing_from_a_running
     running = [opened() for _ in attempts]
     for each in running:
         assert each.load_checkpoint("train") == {"stage": "train", "number": 4}
-    as_user("other")
+    become("other")
     for number in saved:
         opened().save_checkpoint("train", number)
     take_away(version_file("train", removed))
     (store / "train.checkpoint").unlink()
     (store / "train.checkpoint").hardlink_to(version_file("train", removed - 1))
-    as_user("owner")
+    become("owner")
     for each, attempt in zip(running, attempts, strict=True):
         with pytest.raises(RollbackError, match="do not lead back to version 4"):
             attempt(each)
 
 
 def test_a_head_put_back_in_the_same_tick_of_the_clock_hides_nothing_from_a_running_process(
-    opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    opened: Opened, store: Path, version_file: VersionFile, become: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Linux before 6.13, the folder may have the same time of change before and after it."""
     monkeypatch.setattr(file_times, "_kernel", lambda: (6, 12))
@@ -814,35 +814,35 @@ def test_a_head_put_back_in_the_same_tick_of_the_clock_hides_nothing_from_a_runn
 
     monkeypatch.setattr(os, "stat", functools.partial(coarse, os.stat))
     monkeypatch.setattr(os, "fstat", functools.partial(coarse, os.fstat))
-    as_user("owner")
+    become("owner")
     reader, writer = opened(), opened()
     assert reader.load_checkpoint("train") == {"stage": "train", "number": 4}
     writer.save_checkpoint("train", 5)
-    as_user("other")
+    become("other")
     for number in (6, 7):
         opened().save_checkpoint("train", number)
     take_away(version_file("train", 6))
     (store / "train.checkpoint").unlink()
     (store / "train.checkpoint").hardlink_to(version_file("train", 5))
-    as_user("owner")
+    become("owner")
     for attempt in (reader.load_checkpoint, writer.load_checkpoint, writer.save_checkpoint):
         with pytest.raises(RollbackError, match="do not lead back to version 5"):
             attempt("train")
 
 
 def test_a_durable_version_that_was_deleted_and_came_back_does_not_interrupt_the_history(
-    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
     """A power cut may undo a part of a deletion: the record of it leads on, and not the version."""
-    as_user("owner")
+    become("owner")
     opened().load_checkpoint("train")
-    as_user("other")
+    become("other")
     for number in range(5, 202):
         relaxed.save_checkpoint("train", number)
     durable = version_file("train", 200).read_bytes()
     relaxed.delete_versions("train", range(50, 201))
     put(version_file("train", 200), durable)
-    as_user("owner")
+    become("owner")
     assert opened().load_checkpoint("train") == 201
 
 
@@ -875,37 +875,37 @@ def test_going_on_in_another_history_after_a_warning_does_not_make_it_the_one_th
 
 
 def test_a_save_builds_on_the_version_in_its_place_and_on_none_that_was_saved_in_a_copy(
-    opened: Opened, store: Path, tmp_path: Path, as_user: Callable[[str], None]
+    opened: Opened, store: Path, tmp_path: Path, become: Callable[[str], None]
 ) -> None:
     """What a user has seen is noted for the store, wherever it lies: a copy of it has the same number, and another version."""
-    as_user("first")
+    become("first")
     running = opened()
     running.save_checkpoint("train", 5)
     shutil.copytree(store, tmp_path / "copy")
     opened(directory=tmp_path / "copy").save_checkpoint("train", "6 of the copy")
-    as_user("second")
+    become("second")
     opened().save_checkpoint("train", 6)
-    as_user("first")
+    become("first")
     with pytest.raises(RollbackError, match="do not lead back to version 6"):
         running.save_checkpoint("train", 7)
-    as_user("second")
+    become("second")
     assert opened().load_checkpoint("train") == 6
 
 
 def test_a_save_above_a_version_that_was_noted_and_is_damaged_names_the_last_readable_one(
-    opened: Opened, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
     """Another user, who has seen that one, could load nothing any more if it named the damaged one."""
-    as_user("first")
+    become("first")
     running = opened()
     running.save_checkpoint("train", 5)
-    as_user("second")
+    become("second")
     opened().load_checkpoint("train")
-    as_user("first")
+    become("first")
     opened().save_checkpoint("train", 6)
     put(version_file("train", 6), b"damaged")
     running.save_checkpoint("train", 7)
-    as_user("second")
+    become("second")
     assert opened().load_checkpoint("train") == 7
 
 
@@ -960,11 +960,11 @@ def test_a_head_that_was_written_as_something_else_is_put_back_nowhere(
 
 
 def test_a_head_that_is_the_only_copy_of_a_version_of_another_history_is_a_rollback(
-    opened: Opened, store: Path, fork: Path, as_user: Callable[[str], None]
+    opened: Opened, store: Path, fork: Path, become: Callable[[str], None]
 ) -> None:
-    as_user("of the copy")
+    become("of the copy")
     CheckpointManager(fork.parents[1], key=KEY).save_checkpoint("train", "of the copy")
-    as_user("of the store")
+    become("of the store")
     put(store / "train.checkpoint", (fork.parents[1] / "train.checkpoint").read_bytes())
     with pytest.raises(RollbackError, match="do not lead back to version 8"):
         opened().load_checkpoint("train")
@@ -1062,12 +1062,12 @@ def test_no_store_begins_where_only_heads_are_left(opened: Opened, store: Path) 
 
 
 def test_what_a_power_cut_took_is_recorded_as_lost_and_everything_goes_on(
-    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, as_user: Callable[[str], None]
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, become: Callable[[str], None]
 ) -> None:
     """Also for a user who saw the last durable version alone, which was deleted since."""
-    as_user("other")
+    become("other")
     opened().load_checkpoint("train")
-    as_user("owner")
+    become("owner")
     relaxed.save_checkpoint("train", 5)
     relaxed.save_checkpoint("train", 6, attachments={"w": b"weights"})
     relaxed.save_checkpoint("train", 7, attachments={"w": relaxed.get_checkpoint("train").attachments["w"]})
@@ -1082,6 +1082,6 @@ def test_what_a_power_cut_took_is_recorded_as_lost_and_everything_goes_on(
     opened().save_checkpoint("train", 8)
     opened().delete_versions("train", [3, 4, 7])
     assert opened().verify().ok
-    as_user("other")
+    become("other")
     assert opened().load_checkpoint("train") == 8
     assert opened().restore_checkpoint("train", 2).number == 9

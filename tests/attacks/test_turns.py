@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def turns(opened: Opened, tmp_path: Path, as_user: Callable[[str], None]) -> Turns:
+def turns(opened: Opened, tmp_path: Path, become: Callable[[str], None]) -> Turns:
     """Two processes that have saved in turn: the second one has saved version 8, and the next turn is the first one's."""
     if not file_times.FileTimes(str(tmp_path)).is_settled(tmp_path.stat(), time.time_ns()):
         pytest.skip("a change of just now might not show here")
-    as_user("owner")
+    become("owner")
     first, second = opened(), opened()
     for each, number in ((first, 5), (second, 6), (first, 7), (second, 8)):
         each.save_checkpoint("train", number)
@@ -100,12 +100,12 @@ def test_an_older_folder_put_back_between_turns_is_a_rollback(turns: Turns, stor
 
 @pytest.mark.parametrize("how", ["exchanged", "overwritten", "overwritten with its times set back"])
 def test_a_version_damaged_between_turns_is_not_built_on(
-    turns: Turns, opened: Opened, version_file: VersionFile, tmp_path: Path, as_user: Callable[[str], None], how: str
+    turns: Turns, opened: Opened, version_file: VersionFile, tmp_path: Path, become: Callable[[str], None], how: str
 ) -> None:
     """Another user, who has seen the version below, could load nothing any more if the next one named the damaged one."""
-    as_user("other")
+    become("other")
     opened().load_checkpoint("train")
-    as_user("owner")
+    become("owner")
     turns[0].save_checkpoint("train", 9)
     path = version_file("train", 9)
     status = path.stat()
@@ -118,16 +118,16 @@ def test_a_version_damaged_between_turns_is_not_built_on(
     if how == "overwritten with its times set back":
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     turns[1].save_checkpoint("train", 10)
-    as_user("other")
+    become("other")
     assert opened().load_checkpoint("train") == 10
 
 
 def test_a_version_of_another_user_between_turns_is_built_on(
-    turns: Turns, opened: Opened, as_user: Callable[[str], None]
+    turns: Turns, opened: Opened, become: Callable[[str], None]
 ) -> None:
-    as_user("other")
+    become("other")
     opened().save_checkpoint("train", "of another user")
-    as_user("owner")
+    become("owner")
     assert turns[0].save_checkpoint("train", 10).number == 10
     assert opened().load_checkpoint("train", version=9) == "of another user"
 
@@ -188,14 +188,14 @@ def test_a_record_of_deletions_put_back_in_its_place_between_turns_is_a_rollback
 
 
 def test_a_version_that_was_hidden_before_the_turns_is_found_by_them(
-    turns: Turns, opened: Opened, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, looks: list[str]
+    turns: Turns, opened: Opened, become: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, looks: list[str]
 ) -> None:
     """A process that does not know all names in a long folder leaves nothing that keeps others from listing it."""
     monkeypatch.setattr(backend, "_BLOCK_BYTES", 0)
     for number in (9, 11):  # listed at the first change by someone else, and followed at the second one
-        as_user("other")
+        become("other")
         opened().save_checkpoint("train", number)
-        as_user("owner")
+        become("owner")
         turns[0].save_checkpoint("train", number + 1)
     looks.clear()
     turns[1].save_checkpoint("train", 13)
