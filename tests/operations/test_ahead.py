@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,17 @@ def rows(last: object = None, *, text: str = "x" * 300) -> dict[str, Any]:
 
 def files(folder: Path) -> list[str]:
     return sorted(name for _, _, names in os.walk(folder) for name in names)
+
+
+class Used:
+    """What the process of the tests has used: a test before these may have needed much memory."""
+
+    ru_maxrss = 2**26 if sys.platform == "darwin" else 2**16
+
+
+@pytest.fixture(autouse=True)
+def used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load("resource"), "getrusage", lambda _: Used)
 
 
 @pytest.fixture(params=PLACES)
@@ -142,11 +154,8 @@ def test_attached_contents_go_with_rows_that_are_not_json(tmp_path: Path) -> Non
 
 
 def test_a_process_that_may_hold_a_text_over_which_orjson_would_crash_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Used:
-        ru_maxrss = 2**30
-
     assert payload.encode(rows(), ahead=True)[2] is not None
-    monkeypatch.setattr(load("resource"), "getrusage", lambda _: Used)
+    monkeypatch.setattr(Used, "ru_maxrss", 2**30)
     assert payload.encode(rows(), ahead=True)[2] is None
 
 
