@@ -6,17 +6,23 @@ That is what a retention that keeps one version does. It is neither damage nor a
 from __future__ import annotations
 
 import io
+import shutil
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Retention
 from checkpoint_manager._store.sealed_store import SealedStore
+from checkpoint_manager.backends.local import LocalBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Read = Callable[[CheckpointManager], object]
+
+KEY = bytes(range(32))
 
 
 @pytest.fixture
@@ -120,3 +126,25 @@ class TestVerify:
             for number in range(2):
                 writer.save_checkpoint("train", number, attachments={"w": b"w"})
         assert at > 2 or (quick and call == "open_segment")
+
+
+def test_a_version_that_was_saved_behind_the_lock_since_the_look_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    cm.save_checkpoint("train", 1)
+    versions = LocalBackend.versions
+
+    def save_first(self: LocalBackend, stage: str, **options: Any) -> Any:
+        monkeypatch.setattr(LocalBackend, "versions", versions)
+        shutil.rmtree(tmp_path / "store" / ".locks")
+        rival = CheckpointManager(tmp_path / "store", key=KEY)
+        thread = threading.Thread(target=rival.save_checkpoint, args=("train", 2))
+        thread.start()
+        thread.join()
+        return versions(self, stage, **options)
+
+    monkeypatch.setattr(LocalBackend, "versions", save_first)
+    with pytest.raises(CheckpointNotFoundError):
+        cm.delete_versions("train", [2])
+    assert CheckpointManager(tmp_path / "store", key=KEY).load_checkpoint("train") == 2

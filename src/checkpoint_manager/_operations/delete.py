@@ -66,7 +66,7 @@ def delete_versions(
                 )
                 hint = "Save or clear the stage first, then delete the version"
                 raise CheckpointError(message, hint=hint, stage=stage, version=version)
-            if version not in present or version in gaps:
+            if version not in present or version in gaps or version > newest:  # saved since, where the lock does not exclude
                 raise store.history.absent(stage, version, newest)
             if names := tags.of(version):
                 raise _tagged(store, stage, version, names)
