@@ -10,7 +10,7 @@ import pytest
 import checkpoint_manager
 from checkpoint_manager import errors
 from checkpoint_manager._filesystem.os_errors import HINTS_BY_ERRNO
-from checkpoint_manager._log import get_logger
+from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._text import MAX_PRINTED_CHARACTERS, escaped, printable
 from checkpoint_manager.reports import Finding, RepairStep
 

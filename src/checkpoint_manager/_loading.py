@@ -2,7 +2,7 @@
 
 A module's ``__getattr__`` calls :func:`load`. If a process forks while one of its threads is importing a module, the child
 inherits a half-imported module and the lock on it, and the next import there waits forever. So a fork waits until the imports
-under way have finished; :mod:`checkpoint_manager._logging` registers that wait.
+under way have finished; :mod:`checkpoint_manager._logger` registers that wait.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from checkpoint_manager._arguments import (
 )
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.codecs import checked as checked_codecs
-from checkpoint_manager._log import get_logger
+from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.store import open_store

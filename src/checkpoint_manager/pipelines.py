@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import check, elements, wrong
-from checkpoint_manager._log import get_logger
+from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._operations import save
 from checkpoint_manager._store.key_sources import conceal
 from checkpoint_manager._store.presence import has_keyring, has_versions

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.seal import SealBrokenError, unseal
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._loading import load
-from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.first_look import first_look
 from checkpoint_manager._text import printable

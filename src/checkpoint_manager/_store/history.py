@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._loading import load
-from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenVersion, seen_line
 from checkpoint_manager._text import did_you_mean, printable

@@ -24,8 +24,8 @@ from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._loading import load
-from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._text import printable
 from checkpoint_manager.credentials import KeyFile, Passphrase
 from checkpoint_manager.errors import ArgumentError, Hint, KeyUnavailableError

@@ -42,8 +42,8 @@ from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreig
 from checkpoint_manager._format import documents
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._loading import load
-from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import CheckpointError, StorageError
 

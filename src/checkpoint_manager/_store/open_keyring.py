@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import MAX_HEADER_BYTES, BrokenError, parse_header
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, UnlockedKeyring, create, unlock
-from checkpoint_manager._log import LOG as _LOG
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from urllib.parse import quote
 
-from checkpoint_manager._log import get_logger
+from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import StorageError
 

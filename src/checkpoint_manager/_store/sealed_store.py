@@ -29,7 +29,7 @@ from checkpoint_manager._format.checkpoint_file import (
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
-from checkpoint_manager._log import LOG as _LOG
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable

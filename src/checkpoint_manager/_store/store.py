@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.codecs import NO_CODECS
-from checkpoint_manager._log import LOG as _LOG
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.history import MOST_LOGGED, History
 from checkpoint_manager._store.open_keyring import OpenKeyring

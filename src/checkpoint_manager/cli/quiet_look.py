@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from checkpoint_manager._log import noted
+from checkpoint_manager._lazy_log import noted
 from checkpoint_manager._operations.load import is_completed
 from checkpoint_manager._store.presence import has_keyring
 from checkpoint_manager._store.store import open_store

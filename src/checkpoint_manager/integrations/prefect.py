@@ -54,7 +54,7 @@ from checkpoint_manager import (
     FormatError,
     Retention,
 )
-from checkpoint_manager._log import get_logger
+from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager.backends.registry import redacted
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.stages.threads import in_thread

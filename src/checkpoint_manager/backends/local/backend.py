@@ -25,7 +25,7 @@ from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.descriptors import Kept
 from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
-from checkpoint_manager._log import LOG as _LOG
+from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Capabilities,

@@ -15,7 +15,7 @@ from langgraph.checkpoint.base import (
 )
 
 from checkpoint_manager import CheckpointError, CheckpointManager, CheckpointNotFoundError
-from checkpoint_manager._log import get_logger
+from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._text import printable
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.integrations._opened import opened

@@ -33,7 +33,7 @@ else:
 
 def get_logger() -> logging.Logger:
     """Return the library's logger."""
-    logger: logging.Logger = load("checkpoint_manager._logging").LOGGER
+    logger: logging.Logger = load("checkpoint_manager._logger").LOGGER
     return logger
 
 
