@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager._format import key_slot
 from checkpoint_manager.backends import base
 from tests import s3 as s3_server
 from tests.postgres import new_postgres_url, postgres_certificate, postgres_port, postgres_url  # noqa: F401  # fixtures
@@ -66,7 +67,16 @@ def measure_small_threads() -> None:
     _thread.start_new_thread = start_measured
 
 
+def spare_passphrases() -> None:
+    """Give new slots of passphrases the lowest Argon2 cost that is accepted: tests derive many keys.
+
+    Programs that tests start give their slots the cost of users.
+    """
+    key_slot.ArgonCost.__new__.__defaults__ = (key_slot.MIN_MEMORY_KIB, key_slot.MIN_PASSES, 1)  # type: ignore[attr-defined]
+
+
 spare_syncs()
+spare_passphrases()
 if threading.gettrace() is not None:
     measure_small_threads()
 

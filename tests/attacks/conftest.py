@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager._format import key_slot as slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,8 +79,3 @@ def write_keyring(path: Path, fields: dict[str, Any]) -> None:
     checksum = hashlib.sha256(orjson.dumps(content)).hexdigest()
     path.unlink()
     path.write_bytes(orjson.dumps(content | {"checksum": checksum}) + b"\n")
-
-
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile
-from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager.cli import interrupts, main
 from checkpoint_manager.cli.hints import name_store
 
@@ -99,12 +98,6 @@ def program(tmp_path: Path) -> Callable[..., Result]:
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the lowest Argon2 cost that is accepted."""
-    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
 from checkpoint_manager._store import key_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Result
@@ -27,6 +28,18 @@ def passphrase(tmp_path: Path) -> str:
     path.write_text("correct horse\n")
     path.chmod(0o600)
     return str(path)
+
+
+@contextlib.contextmanager
+def lines(text: str) -> Iterator[str]:
+    """Offer lines of text as a source of keys: an open descriptor."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, text.encode())
+        os.close(writing)
+        yield f"fd:{reading}"
+    finally:
+        os.close(reading)
 
 
 def test_a_slot_comes_and_goes(cli: Cli, store: Path, passphrase: str) -> None:
@@ -185,18 +198,28 @@ class TestPassphrases:
         assert result.code == 12
         assert "by --key passphrase-file and by the environment variable CHECKPOINT_MANAGER_PASSPHRASE" in result.err
 
-    def test_new_and_further_ones_come_the_same_ways(self, program: Cli, store: Path, passphrase: str) -> None:
+    def test_new_and_further_ones_come_the_same_ways(self, cli: Cli, store: Path, passphrase: str) -> None:
         opened = ("--key", f"passphrase-file:{passphrase}")
         words = "first of all\nsecond of all\n"
-        assert program("key", "add", *opened, "fd:0", stdin=words).code == 0
-        assert program("key", "add", *opened, "cmd:echo 'second of all'").code == 0
-        further = ("--also", "fd:0", "--also", "fd:0")
-        assert program("key", "rotate", *opened, *further, stdin=words).code == 0
-        further = ("--also", "cmd:echo first of all", "--also", "fd:0")
-        result = program("key", "rotate", *opened, *further, stdin="second of all\n")
-        assert result.code == 0, result.err
+        with lines(words) as source:
+            assert cli("key", "add", *opened, source).code == 0
+        assert cli("key", "add", *opened, "cmd:echo 'second of all'").code == 0
+        with lines(words) as source:
+            assert cli("key", "rotate", *opened, "--also", source, "--also", source).code == 0
+        with lines("second of all\n") as source:
+            result = cli("key", "rotate", *opened, "--also", "cmd:echo first of all", "--also", source)
+            assert result.code == 0, result.err
         for each in words.splitlines():
-            assert program("show", "train", "--key", "fd:0", stdin=each).out == "1\n"
+            with lines(each) as source:
+                assert cli("show", "train", "--key", source).out == "1\n"
+
+    def test_a_new_one_costs_whoever_guesses_it_64_mib_and_three_passes(
+        self, program: Cli, store: Path, passphrase: str
+    ) -> None:
+        """The second recommended option of RFC 9106."""
+        assert program("key", "add", "cmd:echo other words", "--key", f"passphrase-file:{passphrase}").code == 0
+        slot = json.loads((store / "keyring.json").read_bytes())["slots"][-1]
+        assert (slot["memory_kib"], slot["passes"], slot["lanes"]) == (64 * 1024, 3, 4)
 
 
 def test_a_slot_goes_by_its_label_and_a_misspelt_one_is_not_guessed(cli: Cli, store: Path, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from checkpoint_manager import (
     RollbackError,
     WrongKeyError,
 )
-from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
@@ -39,12 +38,6 @@ KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
-
-
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the lowest Argon2 cost that is accepted: these tests derive many keys."""
-    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
 
 
 def key_ids(store: Path) -> set[bytes]:

@@ -17,7 +17,6 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile, KeyUnavailableError, Passphrase, WrongKeyError
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._store import passphrase_command
 from checkpoint_manager._store.key_sources import (
@@ -32,11 +31,6 @@ from checkpoint_manager._store.key_sources import (
 KEY = bytes(range(32))
 WORDS = "correct horse"
 VARIABLE = "CHECKPOINT_MANAGER_"
-
-
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
 
 
 @pytest.fixture
