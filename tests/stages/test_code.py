@@ -6,9 +6,11 @@ import ast
 import linecache
 import logging
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import traceback
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from checkpoint_manager import CheckpointManager
 from checkpoint_manager._format.notes import CodeNote, read_note
 from checkpoint_manager._operations.save import Draft, save
 from checkpoint_manager.stages.code import Code, _encoded
+from tests import forking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +63,26 @@ def cm(tmp_path: Path) -> CheckpointManager:
     return CheckpointManager(tmp_path / "store", key=KEY)
 
 
-def run(folder: Path, text: str, name: str = "script.py", python: str = sys.executable) -> str:
-    (folder / name).write_text(text)
-    done = subprocess.run([python, name], capture_output=True, text=True, check=False, cwd=folder, env=dict(os.environ))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(folder: Path, text: str) -> str:
+    """Run a script in a forked child, as its ``__main__``, and return what it prints: a new process takes ten times as long."""
+    script, printed = folder / "script.py", folder / "printed"
+    script.write_text(text)
+
+    def act() -> None:
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        logging.getLogger().handlers.clear()
+        with printed.open("w") as sys.stdout:
+            try:
+                runpy.run_path(str(script), run_name="__main__")
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+                raise
+            except SystemExit:
+                pass
+
+    assert forking.end(forking.start(act)) == 0, printed.read_text()
+    return printed.read_text()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +129,8 @@ def test_what_makes_no_difference_is_reused(tmp_path: Path, old: str, new: str) 
 
 def test_the_place_of_a_project_makes_no_difference(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    run(tmp_path / "here", SCRIPT)
+    (tmp_path / "here" / "script.py").write_text(SCRIPT)
+    subprocess.run([sys.executable, "script.py"], check=True, cwd=tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     shutil.rmtree(tmp_path / "here")
     env = 'cm = CheckpointManager("store", key=bytes(32), on_rollback="warn")'
