@@ -164,10 +164,10 @@ class CheckpointManager:
         self._store = open_store(backend, key, lock_timeout, on_rollback)
         self._store.codecs = known
         if isinstance(backend, Searchable):
-            opened = _loading.load("checkpoint_manager._store.index")
-            self._store.index = opened.OpenIndex(self._store, backend)
+            opened = _loading.load("checkpoint_manager._store.index").OpenIndex(backend, self._store.keyring)
+            self._store.index = opened
             if names is not None:
-                self._store.index.choose(names)
+                _operations.choose_index.choose_index(self._store, opened, names)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
         self._retention = retention

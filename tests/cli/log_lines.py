@@ -560,6 +560,6 @@ NOT_PROVOKED = {
         "The record of what is indexed in",
     ): "needs a server, and its administrator: tests/operations/test_index.py",
     ("_store/index.py", "The index of"): "needs a server: tests/operations/test_index.py",
-    ("_store/index.py", "Indexed: "): "needs a server: tests/operations/test_index.py",
+    ("_operations/choose_index.py", "Indexed: "): "needs a server: tests/operations/test_index.py",
     ("stages/runner.py", "%s: waits for %s, which runs it and started this process"): "needs a process that the stage starts",
 }

@@ -15,28 +15,25 @@ import contextlib
 import logging
 import time
 from datetime import UTC, datetime
-from itertools import chain, groupby, islice
-from operator import itemgetter
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import index as sealed_index
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.index import RECORD, STAGE, Index
 from checkpoint_manager._store.last_seen import SeenRecord
-from checkpoint_manager._text import counted
-from checkpoint_manager.backends.base import ColumnsChangedError, Conditions, Fields, RecordChangedError, VersionAbsentError
+from checkpoint_manager.backends.base import ColumnsChangedError, Conditions, Fields, RecordChangedError
 from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from checkpoint_manager._format.checkpoint_file import Entry
-    from checkpoint_manager._store.sealed_store import SealedStore
-    from checkpoint_manager.backends.base import Record, Searchable, Session
+    from checkpoint_manager._store.open_keyring import OpenKeyring
+    from checkpoint_manager.backends.base import Record, Searchable
 
 _LOG = logging.getLogger("checkpoint_manager")
 _FRESH_SECONDS = 60.0
-_AT_ONCE = 100
 _MOST_BYTES = 1 << 28
 
 
@@ -44,16 +41,17 @@ class OpenIndex:
     """The index of an opened store.
 
     Args:
-        store: The store.
-        backend: Its backend.
+        backend: Where the store is kept.
+        keyring: Its keys.
 
     Attributes:
         backend: The same.
     """
 
-    def __init__(self, store: SealedStore, backend: Searchable) -> None:
-        self._store = store
+    def __init__(self, backend: Searchable, keyring: OpenKeyring) -> None:
         self.backend = backend
+        self._keyring = keyring
+        self._last_seen = keyring.last_seen
         self._index = Index()
         self._record: Record | None = None
         self._refreshed = -_FRESH_SECONDS
@@ -62,7 +60,7 @@ class OpenIndex:
     def refresh(self) -> Index:
         """Return the index as it is now."""
         self._refreshed = time.monotonic()
-        seen = self._store.last_seen.recall_record(STAGE, "index")
+        seen = self._last_seen.recall_record(STAGE, "index")
         record: Record | None = None
         try:
             record = self.backend.read_record("index", limit=RECORD.max_bytes, known=self._record)
@@ -73,20 +71,20 @@ class OpenIndex:
             return self._not_followed("is gone" if record is None else "is older than the one that this user has seen")
         self._index, self._record = found, record
         if found.serial > seen.serial:
-            self._store.last_seen.remember_record(STAGE, "index", SeenRecord(found.serial, found.id))
+            self._last_seen.remember_record(STAGE, "index", SeenRecord(found.serial, found.id))
         return found
 
     def _opened(self, record: Record) -> Index:
-        key = self._store.keyring.key(RECORD.key_of(record.data))
+        key = self._keyring.key(RECORD.key_of(record.data))
         if key is None:
             raise BrokenError("is sealed under a key that the keyring does not have")
-        return sealed_index.decode(RECORD.open(key, self._store.keyring.store_id, STAGE, record.data))
+        return sealed_index.decode(RECORD.open(key, self._keyring.store_id, STAGE, record.data))
 
     def _not_followed(self, why: str) -> Index:
         self._index, self._record = Index(), None
         if why != self._warned:
             self._warned = why
-            where = self._store.backend.location
+            where = self.backend.location
             _LOG.warning("The record of what is indexed in %s %s, so nothing is. Open the store with index= again", where, why)
         return self._index
 
@@ -108,8 +106,8 @@ class OpenIndex:
             return
         append(lambda _: None)
 
-    def choose(self, names: tuple[str, ...]) -> None:
-        """Index these fields and no others, of the versions that are there, too.
+    def choose(self, names: tuple[str, ...]) -> Index:
+        """Let these fields and no others be indexed from now on, and return the index; the versions that are there stay out.
 
         Raises:
             StorageError: The backend refuses.
@@ -117,21 +115,16 @@ class OpenIndex:
         while True:
             before = self.backend.read_record("index", limit=_MOST_BYTES, known=self._record)  # whoever wrote it
             present = self.refresh()
-            seen = self._store.last_seen.recall_record(STAGE, "index")
-            if present.names != names or present.serial < seen.serial or not self._has_columns():
-                if present.names not in {names, ()}:
-                    where = self._store.backend.location
-                    old, new = ", ".join(present.names), ", ".join(names) or "nothing"
-                    _LOG.warning("The index of %s changes: it was %s, and is %s", where, old, new)
-                self.backend.set_columns(names)
-                with contextlib.suppress(RecordChangedError):
-                    self._write(present.changed(names, above=seen.serial), before)
-                continue  # another process may choose, too
-            try:
-                self._fill()
-            except ColumnsChangedError:
-                continue
-            return
+            seen = self._last_seen.recall_record(STAGE, "index")
+            if present.names == names and present.serial >= seen.serial and self._has_columns():
+                return present
+            if present.names not in {names, ()}:
+                where = self.backend.location
+                old, new = ", ".join(present.names), ", ".join(names) or "nothing"
+                _LOG.warning("The index of %s changes: it was %s, and is %s", where, old, new)
+            self.backend.set_columns(names)
+            with contextlib.suppress(RecordChangedError):
+                self._write(present.changed(names, above=seen.serial), before)
 
     def _has_columns(self) -> bool:
         equal = {name: "" for name in self._index.names if name != "created_at"}
@@ -139,45 +132,21 @@ class OpenIndex:
         return not self._index.names or self._first(Conditions(self._index.serial, "", equal, since)) is not None
 
     def _write(self, index: Index, expected: Record | None) -> None:
-        key_id, key = self._store.keyring.active
-        sealed = RECORD.seal(key_id, key, self._store.keyring.store_id, STAGE, sealed_index.encode(index))
+        key_id, key = self._keyring.active
+        sealed = RECORD.seal(key_id, key, self._keyring.store_id, STAGE, sealed_index.encode(index))
         self._record = self.backend.write_record("index", data=sealed, expected=expected)
         self._index = index
-        self._store.last_seen.remember_record(STAGE, "index", SeenRecord(index.serial, index.id))
+        self._last_seen.remember_record(STAGE, "index", SeenRecord(index.serial, index.id))
 
     def reseal(self) -> None:
         """Seal the record under the active key, unless it is."""
         while True:
             index = self.refresh()
-            if self._record is None or RECORD.key_of(self._record.data) == self._store.keyring.active[0]:
+            if self._record is None or RECORD.key_of(self._record.data) == self._keyring.active[0]:
                 return
             try:
                 self._write(index, self._record)
             except RecordChangedError:
-                continue
-
-    def _fill(self) -> None:
-        """Fill the columns of the versions that were stored under another choice, or under none."""
-        index, filled = self._index, 0
-        if not index.names:
-            return
-        for stage, versions in groupby(self.backend.unfilled(index.serial), key=itemgetter(0)):
-            numbers = (number for _, number in versions)
-            with self._store.session(stage) as session:
-                while some := list(islice(numbers, _AT_ONCE)):
-                    fields = {number: Fields(index.serial, each) for number, each in self._read(index, stage, some, session)}
-                    self.backend.fill(stage, fields)
-                    filled += len(fields)
-        if filled:
-            _LOG.info("Indexed: %s in %s", counted(filled, "version"), self._store.backend.location)
-
-    def _read(
-        self, index: Index, stage: str, numbers: list[int], session: Session
-    ) -> Iterator[tuple[int, dict[str, str | datetime | None]]]:
-        for number in numbers:
-            try:
-                yield number, index.values(self._store.entry(stage, number, session))
-            except (IntegrityError, VersionAbsentError):  # it stays a candidate
                 continue
 
     # Searching
