@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager.dashboard import events
+from checkpoint_manager.dashboard.cell import Cell
 from checkpoint_manager.dashboard.order import in_order
-from checkpoint_manager.dashboard.overview import Cell
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from checkpoint_manager.dashboard.auth import Session
-    from checkpoint_manager.dashboard.overview import Cell
+    from checkpoint_manager.dashboard.cell import Cell
     from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Site
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.notes import read_run
+from checkpoint_manager.dashboard.cell import shown_state
 from checkpoint_manager.dashboard.filters import count, plural
-from checkpoint_manager.dashboard.overview import shown_state
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:

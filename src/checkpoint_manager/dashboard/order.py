@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from checkpoint_manager.dashboard.overview import Cell
+    from checkpoint_manager.dashboard.cell import Cell
 
 _LATE = datetime.max.replace(tzinfo=UTC)
 _Key: TypeAlias = tuple[datetime, int, str]

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.notes import never_run, read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import background, hints, plans, unexpected
+from checkpoint_manager.dashboard.cell import Cell, state_of
 from checkpoint_manager.dashboard.order import in_order
-from checkpoint_manager.dashboard.overview import Cell, Overview, state_of
+from checkpoint_manager.dashboard.overview import Overview
 from checkpoint_manager.dashboard.pace import PACE
 from checkpoint_manager.dashboard.plans import Plans
 from checkpoint_manager.errors import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from checkpoint_manager import CheckpointManager, Progress, Reason, Retention, Running, Version
-    from checkpoint_manager.dashboard.overview import State
+    from checkpoint_manager.dashboard.cell import State
     from checkpoint_manager.dashboard.plans import Goal, RestorePlan, RetentionPlan
 
 _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from markupsafe import Markup
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.dashboard.cell import shown_state
 from checkpoint_manager.dashboard.filters import duration, local
-from checkpoint_manager.dashboard.overview import shown_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

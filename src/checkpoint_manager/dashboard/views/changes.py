@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.dashboard.overview import shown_state
+from checkpoint_manager.dashboard.cell import shown_state
 from checkpoint_manager.dashboard.plans import newest_number
 from checkpoint_manager.dashboard.views.call import RefusedError, version_of
 from checkpoint_manager.errors import VersionConflictError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.notes import own_metadata
 from checkpoint_manager.dashboard import stores
-from checkpoint_manager.dashboard.overview import ATTENTION, ORDER
+from checkpoint_manager.dashboard.cell import ATTENTION, ORDER
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from checkpoint_manager.dashboard.overview import Cell, Overview
+    from checkpoint_manager.dashboard.cell import Cell
+    from checkpoint_manager.dashboard.overview import Overview
     from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Call
 

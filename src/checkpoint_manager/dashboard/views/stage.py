@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import own_metadata, read_failure, read_progress, read_run
 from checkpoint_manager.dashboard import timeline
+from checkpoint_manager.dashboard.cell import shown_state
 from checkpoint_manager.dashboard.feed import what_was_done
-from checkpoint_manager.dashboard.overview import shown_state
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:

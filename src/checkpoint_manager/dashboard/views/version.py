@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import own_metadata, read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import tree
-from checkpoint_manager.dashboard.overview import shown_state
+from checkpoint_manager.dashboard.cell import shown_state
 from checkpoint_manager.dashboard.views.call import RefusedError, check_size, is_revealed, version_of
 from checkpoint_manager.errors import CheckpointError
 
