@@ -240,7 +240,7 @@ MUTANTS: list[Mutant] = [
         "LocalBackend._write_record",
         Decide("self._is_still", outcome=False),
     ),
-    Mutant("two make a keyring each", "backends/local/folders.py", "put_record", Decide("not first", outcome=True)),
+    Mutant("two make a keyring each", "backends/local/backend.py", "_put_record", Decide("not first", outcome=True)),
     # Locks
     Mutant("the lock is ignored", "backends/local/lock.py", "FileLock._take", Decide("lock_descriptor", outcome=False)),
     Mutant("a lock whose file was kept is ignored", "backends/local/lock.py", "FileLock.__enter__", Delete("fcntl.flock")),

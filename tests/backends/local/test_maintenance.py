@@ -18,6 +18,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, Retention, St
 from checkpoint_manager._filesystem import files
 from checkpoint_manager.backends.base import Leftover, RecordChangedError
 from checkpoint_manager.backends.local import LocalBackend, folders
+from checkpoint_manager.backends.local.backend import _put_record
 from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
 
@@ -265,7 +266,7 @@ def test_of_two_that_write_the_first_record_one_is_told(tmp_path: Path) -> None:
     for name in ("temporary", "keyring.json"):
         (tmp_path / name).write_text(name)
     with files.open_directory(str(tmp_path)) as directory, pytest.raises(RecordChangedError):
-        folders.put_record("temporary", "keyring.json", directory, first=True)
+        _put_record("temporary", "keyring.json", directory, first=True)
     assert (tmp_path / "keyring.json").read_text() == "keyring.json"
 
 

@@ -707,7 +707,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 files.write_new(temporary, folder, [data], durable=True)
                 if not self._is_still(expected, file_name, folder):
                     raise RecordChangedError
-                folders.put_record(temporary, file_name, folder, first=expected is None)
+                _put_record(temporary, file_name, folder, first=expected is None)
             files.sync(folder)
             return Record(data, stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
 
@@ -735,3 +735,14 @@ class LocalBackend(HostLocks, LocalMaintenance):
     def close(self) -> None:
         self._sessions.close()
         self._kept_locks.close()
+
+
+def _put_record(temporary: str, name: str, directory: int, *, first: bool) -> None:
+    """Rename a temporary file to a record's name; if it is the first such record, only if the name is free."""
+    if not first:
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        return
+    try:
+        files.publish(temporary, name, directory)
+    except FileExistsError:
+        raise RecordChangedError from None

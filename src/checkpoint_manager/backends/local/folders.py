@@ -1,4 +1,4 @@
-"""The folders of a store: make, name and list them, put records in them, reserve space, and tell whom they are open to."""
+"""The folders of a store: make, name and list them, reserve space, and tell whom they are open to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_re
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, others_may_write, user_name
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import Leftover, RecordChangedError
+from checkpoint_manager.backends.base import Leftover
 from checkpoint_manager.backends.local import layout, pending
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 
@@ -121,17 +121,6 @@ def _holds_versions(name: str, history: int) -> bool:
             return any(pending.listed(folder))
     except (FileNotFoundError, files.NotAFileError):
         return False
-
-
-def put_record(temporary: str, name: str, directory: int, *, first: bool) -> None:
-    """Rename a temporary file to a record's name; if it is the first such record, only if the name is free."""
-    if not first:
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        return
-    try:
-        files.publish(temporary, name, directory)
-    except FileExistsError:
-        raise RecordChangedError from None
 
 
 def remove_temporary_files(names: Iterable[str], directory: int) -> None:
