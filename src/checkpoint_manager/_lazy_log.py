@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
+MOST_LOGGED = 100
+"""How many things of a kind that anyone may plant are logged one by one, before the rest are counted."""
+
 _notes: list[str] | None = None
 
 

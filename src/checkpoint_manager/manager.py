@@ -29,6 +29,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.codecs import checked as checked_codecs
 from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._operations import load, save
+from checkpoint_manager._store import listing
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.store import open_store
 from checkpoint_manager._text import counted, printable
@@ -506,7 +507,7 @@ class CheckpointManager:
         """
         if below is not None and type(below) is not int:
             raise wrong("below", below, "a number, or None")
-        return self._store.history.versions(_valid(stage_name), below)
+        return listing.versions(self._store, _valid(stage_name), below)
 
     def stages(self, prefix: str = "", *, checked: bool = True) -> list[str]:
         """Return the names of the stages, sorted, including cleared ones and without deleted ones.

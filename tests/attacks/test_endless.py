@@ -11,9 +11,9 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager._lazy_log import MOST_LOGGED
 from checkpoint_manager._operations import repair as repairing
 from checkpoint_manager._operations.verify import MOST_FINDINGS
-from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager.backends.local import LocalBackend
 
 if TYPE_CHECKING:

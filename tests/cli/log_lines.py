@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import CheckpointManager, KeyFile, LockTimeoutError, Pipelines, Retention
+from checkpoint_manager._lazy_log import MOST_LOGGED
 from checkpoint_manager._operations import auto_prune
-from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager.stages.display import LogLines
 from tests.cli.situations import damage, older_keyring, opened, put_back, run_twice_at_once, save_as_another_user, version
 from tests.taking_away import leave_the_head
@@ -482,8 +482,9 @@ LINES = [
         "WARNING",
     ),
     Line("_store/history.py", "%s", lambda folder: _older(folder, on_rollback="warn").load_checkpoint("train"), "WARNING"),
+    Line("_store/listing.py", "%s", lambda folder: _missing(folder).get_version("train", at="0s"), "ERROR"),
     Line(
-        "_store/history.py",
+        "_store/listing.py",
         "%d more versions",
         lambda folder: (_thousands_missing(folder), opened(folder).get_version("train", at="0s")),
         "ERROR",
@@ -494,7 +495,7 @@ LINES = [
         lambda folder: (leave_the_head(version(folder, "train", 3)), opened(folder).load_checkpoint("train")),
         "WARNING",
     ),
-    Line("_store/history.py", "versions %d to %d", _thousands_missing, "ERROR"),
+    Line("_store/listing.py", "versions %d to %d", _thousands_missing, "ERROR"),
     Line("_store/key_sources.py", "The %s %s can be read", _readable_key, "WARNING"),
     Line("_store/key_sources.py", "The %s %s can be replaced", _replaceable_key, "WARNING"),
     Line("_store/last_seen.py", "Others may replace", _exposed_state, "WARNING"),

@@ -91,6 +91,7 @@ print(len(versions))
 ATTACHMENTS_WHEN_FULL = """
 import numpy
 from checkpoint_manager._format import attachment
+from checkpoint_manager._store import listing
 
 attachment.SEGMENT_BYTES = 65536  # in place of 16 MiB
 cm = opened()
@@ -122,7 +123,7 @@ def whole(manager):
     return found == contents
 
 def nothing_left():
-    referred = {each.id for _, entry in cm._store.history.entries("train", None) for each in entry.attachments}
+    referred = {each.id for _, entry in listing.entries(cm._store, "train", None) for each in entry.attachments}
     return {each.name for each in left.iterdir()} == referred
 
 while save(len(contents)):

@@ -31,6 +31,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag as tagging
+from checkpoint_manager._store import listing
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.testing.strategies import json_values
@@ -75,7 +76,7 @@ def gaps_of(cm: CheckpointManager, stage: str) -> Any:
 
 def ids_of(cm: CheckpointManager, stage: str) -> list[tuple[str, str | None]]:
     with cm._store.session(stage) as session:
-        return [(entry.id, entry.previous) for _, entry in cm._store.history.entries(stage, session)]
+        return [(entry.id, entry.previous) for _, entry in listing.entries(cm._store, stage, session)]
 
 
 def named(cm: CheckpointManager, stage: str) -> dict[str, Tagged]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
-from checkpoint_manager._store.history import Tip, missing_ranges
+from checkpoint_manager._store.history import Tip
+from checkpoint_manager._store.listing import missing_ranges
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.base import VersionAbsentError

@@ -19,7 +19,7 @@ from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._operations import tag, unused_attachments
 from checkpoint_manager._operations.save import Draft, append, expect
-from checkpoint_manager._store.history import ranges_between
+from checkpoint_manager._store.listing import ranges_between
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, StorageError

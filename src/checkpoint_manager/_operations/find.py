@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from checkpoint_manager._arguments import wrong
+from checkpoint_manager._store import listing
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
@@ -90,7 +91,7 @@ def find(store: Store, criteria: Criteria) -> Iterator[Version]:
         metadata = {key: orjson.loads(value) for key, value in criteria.metadata.items()}
         candidates = store.index.candidates(criteria.stage_prefix, criteria.status, criteria.since, metadata)
     if candidates is None:
-        found = ((stage, store.history.versions(stage)) for stage in store.stages(criteria.stage_prefix))
+        found = ((stage, listing.versions(store, stage)) for stage in store.stages(criteria.stage_prefix))
     else:
         by_stage = itertools.groupby(candidates, key=itemgetter(0))
         found = ((stage, _opened(store, stage, (number for _, number in numbers))) for stage, numbers in by_stage)

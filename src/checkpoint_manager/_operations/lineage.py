@@ -18,6 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.notes import read_inputs, read_note
+from checkpoint_manager._store import listing
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
 
@@ -63,7 +64,7 @@ def _sources(store: Store, stage: str) -> _Sources:
     found: set[str] = set()
     is_any = is_cleared = False
     with store.session(stage) as session:
-        for _, entry, *_ in store.history.walk(stage, session):
+        for _, entry, *_ in listing.walk(store, stage, session):
             if entry is None:
                 continue
             if entry.status == "cleared" and is_any:
@@ -95,7 +96,7 @@ def _has_inputs(store: Store, stage: str, newest: Version | None) -> bool:
         return bool(read_inputs(newest.metadata))
     try:
         with store.session(stage) as session:
-            entries = (each.entry for each in store.history.walk(stage, session) if each.entry is not None)
+            entries = (each.entry for each in listing.walk(store, stage, session) if each.entry is not None)
             ended = next((entry for entry in entries if entry.status in _ENDED), None)
     except CheckpointError:
         return False
@@ -202,7 +203,7 @@ class _Lineage:
     def _read(self, stage: str) -> _Stage:
         known, cleared = _Stage({}, 0, {}), 0
         with self._store.session(stage) as session:
-            for version, entry, *_ in itertools.islice(self._store.history.walk(stage, session), _MOST_VERSIONS):
+            for version, entry, *_ in itertools.islice(listing.walk(self._store, stage, session), _MOST_VERSIONS):
                 if entry is not None and entry.status == "cleared":
                     cleared = version
                     break

@@ -14,6 +14,7 @@ from checkpoint_manager import retention
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format.notes import read_group
 from checkpoint_manager._operations import delete, tag
+from checkpoint_manager._store import listing
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
@@ -83,7 +84,7 @@ def _sound_history(store: Store, stage: str, session: Session) -> list[Version]:
 
     Older versions may be deleted because that one exists, so it must be whole, and its metadata alone does not show that.
     """
-    versions = [entry.as_version(stage, number) for number, entry in store.history.entries(stage, session)]
+    versions = [entry.as_version(stage, number) for number, entry in listing.entries(store, stage, session)]
     for version in [version for version in versions if version.status == "completed"]:
         try:
             store.load(stage, version.number, session)

@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._lazy_log import MOST_LOGGED
 from checkpoint_manager._operations import delete, tag, unused_attachments
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check, is_strange
-from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import RecordChangedError, maintenance_of

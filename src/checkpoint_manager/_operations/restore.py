@@ -14,7 +14,7 @@ from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append, expect
 from checkpoint_manager._operations.save_together import save_together
-from checkpoint_manager._store import attachments
+from checkpoint_manager._store import attachments, listing
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import (
@@ -211,7 +211,7 @@ def _tagged(store: Store, stage: str, session: Session, *, name: str) -> int | N
 
 
 def _newest_at(store: Store, stage: str, session: Session, *, moment: datetime) -> int | None:
-    return select.newest_at(store.history.entries(stage, session), moment)
+    return select.newest_at(listing.entries(store, stage, session), moment)
 
 
 def _planned(store: Store, stage: str, goal: Goal) -> RestoreStep:

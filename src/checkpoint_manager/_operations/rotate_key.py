@@ -20,7 +20,7 @@ from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._operations import tag
-from checkpoint_manager._store.history import missing_ranges
+from checkpoint_manager._store.listing import missing_ranges
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of

@@ -28,6 +28,7 @@ from checkpoint_manager._arguments import check, wrong
 from checkpoint_manager._format.tags import RESERVED, is_name
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.tag import FAILED
+from checkpoint_manager._store import listing
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import ArgumentError, CheckpointNotFoundError, Hint, IntegrityError, StageNameError, TagError
@@ -190,7 +191,7 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
     """
     store.history.existing(stage)
     with store.session(stage) as session:
-        then = newest_at(store.history.entries(stage, session), moment)
+        then = newest_at(listing.entries(store, stage, session), moment)
     if then is None:
         message = f"stage {printable(stage)} in {store.backend.location} had no version at {times.local(moment)}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)

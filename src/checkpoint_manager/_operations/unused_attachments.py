@@ -13,6 +13,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
+from checkpoint_manager._store import listing
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError
 
@@ -59,7 +60,7 @@ def remove_all(store: Store, stage: str, session: Session) -> None:
     """Remove the attachments of a deleted stage, except those of a version that was saved since, or is being saved."""
     there = {each for each in store.backend.attachments(stage) if not _is_being_written(store, stage, each)}
     if there:
-        there -= {each.id for _, entry in store.history.entries(stage, session) for each in entry.attachments}
+        there -= {each.id for _, entry in listing.entries(store, stage, session) for each in entry.attachments}
         store.backend.delete_attachments(stage, there)
 
 

@@ -24,17 +24,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 import weakref
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
+from checkpoint_manager._format.checkpoint_file import Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._lazy_log import LOG as _LOG
-from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenVersion, seen_line
 from checkpoint_manager._text import did_you_mean, printable
@@ -49,23 +46,19 @@ from checkpoint_manager.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
-    from checkpoint_manager._format.gaps import Gap, Gaps
+    from checkpoint_manager._format.gaps import Gap
     from checkpoint_manager._store.last_seen import LastSeen, SeenLine
     from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Backend, Session
-    from checkpoint_manager.models import Version
 
 LONG = 256
 """From so many versions on, notes of a history are left for later processes, if the backend makes them."""
 _MOST_NOTES = 2
 """How many notes of a stage are left before the one at the end."""
-_MOST_MISSING = 1000
-MOST_LOGGED = 100
-"""How many things of a kind that anyone may plant are logged one by one, before the rest are counted."""
 
 
 class Tip(NamedTuple):
@@ -103,22 +96,6 @@ class Look(NamedTuple):
     seen: SeenVersion | None
     remembered: SeenVersion | None
     status: os.stat_result | None
-
-
-class Scanned(NamedTuple):
-    """One version of a listing.
-
-    Attributes:
-        number: Its number.
-        entry: Its metadata; None: it does not open, or is missing.
-        fault: Why.
-        is_missing: It is not there, and no record says that it was deleted.
-    """
-
-    number: int
-    entry: Entry | None
-    fault: CheckpointError | None
-    is_missing: bool = False
 
 
 NOTHING = Tip(0, None, None)
@@ -340,131 +317,6 @@ class History:
         self._store.last_seen.forget(stage)
 
     # Versions
-
-    def walk(self, stage: str, session: Session, below: int | None = None) -> Iterator[Scanned]:
-        """Yield the versions of a stage, newest first, without reading their data, including damaged and missing ones.
-
-        With ``below``, only those below a number: what is above is not read, but for the version that names the first of them.
-
-        Each is read when it is asked for, and not kept: there may be any number of planted ones. A version is missing if a
-        later one opens, and neither the version nor a record of its deletion exists. What a load would refuse, because the
-        versions above do not lead back to it, counts as damaged, and so does all below it.
-        """
-        # They open, and the version above names another one: they could not be read when that was saved, or are foreign.
-        held: list[Scanned] = []
-        above, wanted = 0, None
-        versions = self._scan(stage, session, below)
-        for each in versions:
-            if below is not None and each.number >= below:
-                above, wanted = each.number, each.entry.previous if each.entry is not None else None
-                continue
-            if each.number < above - 1:
-                wanted = self._across_gaps(stage, each.number, above, wanted, session)
-            if each.entry is not None and wanted in {None, each.entry.id}:
-                yield from held
-                held.clear()
-                wanted = each.entry.previous
-                yield each
-            elif each.entry is None and not held:
-                wanted = None
-                yield each
-            else:
-                held.append(each)
-                if each.entry is None or len(held) > MAX_UNREADABLE:
-                    break
-            above = each.number
-        for each in itertools.chain(held, versions if held else ()):
-            is_foreign = each.entry is not None
-            yield Scanned(each.number, None, self.of_another(stage, held[0].number)) if is_foreign else each
-
-    def _across_gaps(self, stage: str, below: int, above: int, wanted: str | None, session: Session) -> str | None:
-        """Return the id that a version must have, given that of the highest one between it and another one; None: unknown."""
-        gaps, _ = self._store.gaps(stage, session)  # after the listing: they may have been deleted meanwhile
-        for gap in reversed([*gaps.between(below + 1, above - 1)]):
-            if gap.last < above - 1:
-                return None
-            if None in {gap.id, wanted} or gap.id == wanted:
-                wanted = gap.before
-            above = gap.first
-        return wanted if above == below + 1 else None
-
-    def _scan(self, stage: str, session: Session, start: int | None) -> Iterator[Scanned]:
-        look = self.look(stage, session)
-        below: int | None = None  # the next number that should be there; None: no version that opens was met yet
-        versions = self._store.backend.versions(stage, session=session)
-        gaps, _ = self._store.gaps(stage, session)
-        if start is not None:  # from the version above it, which names the first one
-            versions = versions[: bisect_left(versions, start) + 1]
-        for version in reversed(versions):
-            if version in gaps:
-                continue
-            if below is not None:
-                yield from self._missing(stage, version + 1, below, look.number, session)
-                below = version - 1
-            try:
-                entry = self._store.entry(stage, version, session)
-            except VersionAbsentError:  # deleted since it was listed
-                continue
-            except IntegrityError as error:
-                yield Scanned(version, None, error)
-                continue
-            if version == look.number:
-                try:
-                    self.confirm(stage, look, entry, session)
-                except VersionAbsentError:
-                    yield from self._scan(stage, session, start)
-                    return
-            below = version - 1
-            yield Scanned(version, entry, None)
-        if below is not None:
-            yield from self._missing(stage, 1, below, look.number, session)
-
-    def _missing(self, stage: str, first: int, last: int, newest: int, session: Session) -> Iterator[Scanned]:
-        """Yield the numbers of a range that are not recorded as gone, the highest first.
-
-        At most ``_MOST_MISSING`` of a run are listed, and an ERROR line tells how far it goes. A planted version that does not
-        open says nothing about the numbers below it.
-        """
-        if first > last:
-            return
-        gaps, _ = self._store.gaps(stage, session)  # after the listing: what was deleted meanwhile is not missing
-        edges = [(gap.first, gap.last) for gap in gaps.between(first, last)]
-        for low, high in reversed([*ranges_between(edges, first, last)]):
-            for version in range(high, max(low, high - _MOST_MISSING + 1) - 1, -1):
-                yield Scanned(version, None, self.absent(stage, version, newest), is_missing=True)
-            if high - low >= _MOST_MISSING:
-                where = f"of stage {printable(stage)} in {self._store.backend.location}"
-                _LOG.error("versions %d to %d %s are missing, and not all of them are listed", low, high, where)
-
-    def entries(self, stage: str, session: Session) -> Iterator[tuple[int, Entry]]:
-        """Yield the readable versions of a stage, newest first. The others are logged as ERROR, and many of them counted."""
-        unreadable = 0
-        for version, entry, fault, _ in self.walk(stage, session):
-            if entry is not None:
-                yield version, entry
-                continue
-            unreadable += 1
-            if unreadable <= MOST_LOGGED:
-                _LOG.error("%s", fault)  # the message says all; a traceback would not help
-        if unreadable > MOST_LOGGED:
-            where = f"stage {printable(stage)} in {self._store.backend.location}"
-            _LOG.error("%d more versions of %s are damaged or missing", unreadable - MOST_LOGGED, where)
-
-    def versions(self, stage: str, below: int | None = None) -> Iterator[Version]:
-        """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them.
-
-        With ``below``, only those below a number.
-
-        A stage that was deleted as a whole has none.
-        """
-        with self._store.session(stage) as session:
-            if self.is_deleted(stage, session):
-                return
-            for version, entry, _, is_missing in self.walk(stage, session, below):
-                if entry is None:
-                    yield load("checkpoint_manager.models").Version(stage, version, "missing" if is_missing else "damaged")
-                else:
-                    yield entry.as_version(stage, version)
 
     def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
         """Return one version's entry; its data is not read.
@@ -706,25 +558,3 @@ def _named_by(entry: Entry) -> set[str]:
     """Return the ids of the earlier versions that a version names."""
     names = set() if entry.previous is None else {entry.previous}
     return names if entry.durable is None else {*names, entry.durable.id}
-
-
-def ranges_between(edges: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges from ``first`` to ``last`` that lie between others, which ascend."""
-    for low, high in edges:
-        if low > first:
-            yield first, low - 1
-        first = max(first, high + 1)
-    if first <= last:
-        yield first, last
-
-
-def missing_ranges(versions: Sequence[int], gaps: Gaps) -> Iterator[tuple[int, int]]:
-    """Yield the first and last number of each range below the newest version or gap that is neither there nor recorded as gone.
-
-    Args:
-        versions: The versions that are there, ascending.
-        gaps: The stage's record of gaps.
-    """
-    newest = max(versions[-1] if versions else 0, gaps.last.last if gaps.last else 0)
-    for first, last in ranges_between(zip(versions, versions, strict=True), 1, newest):
-        yield from ranges_between(((gap.first, gap.last) for gap in gaps.between(first, last)), first, last)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._lazy_log import LOG as _LOG
+from checkpoint_manager._lazy_log import MOST_LOGGED
 from checkpoint_manager._store.chains import Chains
-from checkpoint_manager._store.history import MOST_LOGGED, History
+from checkpoint_manager._store.history import History
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.sealed_store import SealedStore
 from checkpoint_manager._store.verified import VerifiedVersions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import read_note
+from checkpoint_manager._store import listing
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
 from checkpoint_manager.stages.fingerprint import digest
@@ -33,7 +34,7 @@ def version_of(store: Store, stage: str, arguments: Mapping[str, object]) -> int
     with store.session(stage) as session:
         gaps, _ = store.gaps(stage, session)
         end = max((gap.last for gap in gaps if gap.reason == "set aside"), default=0)  # it may have been a cleared version
-        for version, entry, fault, _ in store.history.walk(stage, session):
+        for version, entry, fault, _ in listing.walk(store, stage, session):
             if entry is None:
                 raise fault if isinstance(fault, CheckpointError) else store.history.absent(stage, version, version)
             if entry.status == "cleared" or version < end:

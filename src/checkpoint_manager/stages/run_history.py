@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import read_failure, read_note, read_run
 from checkpoint_manager._operations import lineage
+from checkpoint_manager._store import listing
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
 from checkpoint_manager.stages.report import Outcome, RunReport
@@ -78,7 +79,7 @@ def _process(entry: Entry) -> str:
 def _entries(store: Store, stage: str) -> Iterator[tuple[int, Entry]]:
     try:
         with store.session(stage) as session:
-            for version, entry, *_ in store.history.walk(stage, session):
+            for version, entry, *_ in listing.walk(store, stage, session):
                 if entry is not None:
                     yield version, entry
     except CheckpointError:  # told by whatever reads that stage for itself
