@@ -33,8 +33,8 @@ from checkpoint_manager._store import listing
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.store import open_store
 from checkpoint_manager._text import counted, printable
-from checkpoint_manager.backends.base import Searchable
 from checkpoint_manager.backends.registry import open_backend, redacted
+from checkpoint_manager.backends.searchable import Searchable
 from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.credentials import KeyFile
 from checkpoint_manager.errors import ArgumentError, LocationError

@@ -24,7 +24,8 @@ from tests.s3 import Gcs, prefix_of, version_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.backends.base import Backend, Maintenance
+    from checkpoint_manager.backends.base import Backend
+    from checkpoint_manager.backends.maintenance import Maintenance
     from tests.s3 import Server
 
 

@@ -28,7 +28,8 @@ from checkpoint_manager import (
     RollbackError,
     StorageError,
 )
-from checkpoint_manager.backends.base import Lease, Leftover
+from checkpoint_manager.backends.base import Lease
+from checkpoint_manager.backends.maintenance import Leftover
 from checkpoint_manager.backends.object_store import backend as backend_module
 from checkpoint_manager.backends.object_store import calls, chunks, lease, objects, probe
 from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend

@@ -32,7 +32,7 @@ from checkpoint_manager._operations import save as writing
 from checkpoint_manager._operations import verify
 from checkpoint_manager._store.last_seen import LastSeen
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Leftover, RecordChangedError, Session, VersionAbsentError
+from checkpoint_manager.backends.base import RecordChangedError, Session, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests.taking_away import take_away
@@ -40,6 +40,8 @@ from tests.taking_away import take_away
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from checkpoint_manager.backends.maintenance import Leftover
 
 KEY = bytes(range(32))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._text import counted
-from checkpoint_manager.backends.base import ColumnsChangedError, Fields, VersionAbsentError
+from checkpoint_manager.backends.base import Fields, VersionAbsentError
+from checkpoint_manager.backends.searchable import ColumnsChangedError
 from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:

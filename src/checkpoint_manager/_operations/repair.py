@@ -13,7 +13,8 @@ from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check, is_strange
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import RecordChangedError, maintenance_of
+from checkpoint_manager.backends.base import RecordChangedError
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import IntegrityError, RollbackError
 from checkpoint_manager.reports import Finding, RepairStep
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover, Session, StageRecord
+    from checkpoint_manager.backends.base import Session, StageRecord
+    from checkpoint_manager.backends.maintenance import Leftover
 
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}

@@ -23,7 +23,8 @@ from checkpoint_manager._operations import tag
 from checkpoint_manager._store.listing import missing_ranges
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.reports import Progress
 

@@ -18,7 +18,8 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag, unused_attachments
 from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
 from checkpoint_manager.reports import Finding, Progress, State, VerificationReport
 from checkpoint_manager.times import CLOCK_TOLERANCE
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._store.last_seen import SeenVersion
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover, Session
+    from checkpoint_manager.backends.base import Session
+    from checkpoint_manager.backends.maintenance import Leftover
     from checkpoint_manager.reports import OnProgress
 
 _STATE_OF: dict[str, State] = {

@@ -35,7 +35,8 @@ from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenVersion, seen_line
 from checkpoint_manager._text import did_you_mean, printable
-from checkpoint_manager.backends.base import Newest, VersionAbsentError, maintenance_of
+from checkpoint_manager.backends.base import Newest, VersionAbsentError
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import (
     CheckpointError,
     CheckpointNotFoundError,

@@ -22,7 +22,8 @@ from checkpoint_manager._format import index as sealed_index
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.index import RECORD, STAGE, Index
 from checkpoint_manager._store.last_seen import SeenRecord
-from checkpoint_manager.backends.base import ColumnsChangedError, Conditions, Fields, RecordChangedError
+from checkpoint_manager.backends.base import Fields, RecordChangedError
+from checkpoint_manager.backends.searchable import ColumnsChangedError, Conditions
 from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.open_keyring import OpenKeyring
-    from checkpoint_manager.backends.base import Record, Searchable
+    from checkpoint_manager.backends.base import Record
+    from checkpoint_manager.backends.searchable import Searchable
 
 _LOG = logging.getLogger("checkpoint_manager")
 _FRESH_SECONDS = 60.0

@@ -20,7 +20,8 @@ from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
-from checkpoint_manager.backends.base import RecordChangedError, maintenance_of
+from checkpoint_manager.backends.base import RecordChangedError
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, KeyUnavailableError, LockTimeoutError, RollbackError
 
 if TYPE_CHECKING:

@@ -34,13 +34,8 @@ from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
-from checkpoint_manager.backends.base import (
-    NewVersion,
-    RecordChangedError,
-    UnknownOutcomeError,
-    VersionAbsentError,
-    maintenance_of,
-)
+from checkpoint_manager.backends.base import NewVersion, RecordChangedError, UnknownOutcomeError, VersionAbsentError
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.sealed_store import SealedStore
 from checkpoint_manager._store.verified import VerifiedVersions
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import maintenance_of
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
 
 if TYPE_CHECKING:

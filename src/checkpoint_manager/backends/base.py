@@ -16,19 +16,21 @@ keys, JSON or history. It guarantees:
 
 Its :class:`Capabilities` declare what a backend can do without help. The contract is executable:
 :class:`checkpoint_manager.testing.BackendContract` runs against every backend.
+
+Two interfaces are optional: :mod:`checkpoint_manager.backends.maintenance`, where something may be left behind, and
+:mod:`checkpoint_manager.backends.searchable`, where versions can be found by chosen fields.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from checkpoint_manager._named_tuple import NamedTuple
-from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Self
@@ -131,7 +133,7 @@ class Fields(NamedTuple):
 
 
 class NewVersion(NamedTuple):
-    """A version to append, with the arguments of :meth:`Backend.append`, and of :meth:`Searchable.append`."""
+    """A version to append, with the arguments of :meth:`Backend.append`, and of :meth:`.Searchable.append`."""
 
     stage: str
     number: int
@@ -340,7 +342,7 @@ class Backend(ABC):
 
     @abstractmethod
     def stages(self) -> list[str]:
-        """Return the names of all stages that have a version, or what :meth:`Maintenance.only_copy` opens, in any order."""
+        """Return the names of all stages that have a version, or what :meth:`.Maintenance.only_copy` opens, in any order."""
 
     @abstractmethod
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
@@ -571,190 +573,3 @@ class Backend(ABC):
 
     def close(self) -> None:  # noqa: B027  # most hold nothing
         """Free connections and threads. The backend is not used afterwards."""
-
-
-class ColumnsChangedError(Exception):
-    """Raised by a searchable backend: its columns are not those that the caller knows. Nothing was changed."""
-
-
-class Conditions(NamedTuple):
-    """What versions are searched for by.
-
-    Attributes:
-        serial: The choice of columns that is known. What was stored under an earlier one may meet the conditions, whatever its
-            columns hold.
-        stage_prefix: What the stage's name begins with.
-        equal: The value of each column that is compared.
-        since: The lowest value of the column ``created_at``; None: any.
-    """
-
-    serial: int
-    stage_prefix: str
-    equal: Mapping[str, str]
-    since: datetime | None
-
-
-class Searchable(Backend):
-    """A backend that can keep chosen fields of each version in columns of their own, in the clear, and find versions by them.
-
-    What it finds are candidates. Its administrator can change the columns, so the caller compares each candidate with what is
-    sealed in it.
-    """
-
-    @abstractmethod
-    def append(
-        self,
-        stage: str,
-        version: int,
-        make_pieces: MakePieces,
-        *,
-        session: Session | None = None,
-        fields: Fields | None = None,
-    ) -> None:
-        """Write a version with these fields; otherwise as :meth:`Backend.append`. The same holds for ``append_together``.
-
-        Raises:
-            ColumnsChangedError: There is no such column.
-        """
-
-    @abstractmethod
-    def set_columns(self, names: Iterable[str]) -> None:
-        """Make a column, with an index, for each of these fields, and remove all others with what they hold.
-
-        Raises:
-            LocationError: The place can't hold every text.
-            StorageError: This user may not do that, or something else depends on a column that is to go.
-        """
-
-    @abstractmethod
-    def fill(self, stage: str, fields: Mapping[int, Fields]) -> None:
-        """Write the fields of versions that are there; errors as in :meth:`append`."""
-
-    @abstractmethod
-    def search(self, conditions: Conditions) -> Iterator[tuple[str, int]]:
-        """Yield the stage and the number of each candidate, by stage, and newest first within one.
-
-        Raises:
-            ColumnsChangedError: A column of the conditions does not exist. It is raised at the first step.
-        """
-
-    @abstractmethod
-    def unfilled(self, serial: int) -> Iterator[tuple[str, int]]:
-        """Yield, likewise, the versions that were stored under an earlier choice of columns, or under none."""
-
-
-class Leftover(NamedTuple):
-    """Something in the store that is neither a version nor a record: a file, a folder or chunks.
-
-    Attributes:
-        kind: ``leftover``: remains of an interrupted operation, safe to remove;
-            ``unknown``: not of this library, never touched;
-            ``displaced``: likewise, but in a place where it hides a stage;
-            ``exposed``: of this library, but others on this host may read or write it;
-            ``stale head``: the head is missing, is older than the newest version, or is not of this store; to remove it sets
-            it again.
-        path: Where.
-        detail: What, in a clause.
-        stage: The stage it belongs to, or None.
-    """
-
-    kind: Literal["leftover", "unknown", "displaced", "exposed", "stale head"]
-    path: str
-    detail: str
-    stage: str | None = None
-
-
-class Maintenance(ABC):
-    """What a store needs in addition where crashes, administrators or other programs may leave something behind.
-
-    Attributes:
-        moves_stages: It has :meth:`quarantine_stage`.
-    """
-
-    moves_stages: ClassVar[bool] = False
-
-    @abstractmethod
-    def leftovers(self) -> list[Leftover]:
-        """Return what is neither a version nor a record, sorted by path."""
-
-    @abstractmethod
-    def remove(self, leftover: Leftover) -> bool:
-        """Remove a leftover if it still exists; return False if it is in use. The caller holds the lock of its stage."""
-
-    @abstractmethod
-    def warnings(self) -> list[str]:
-        """Return warnings about the safety of the store for the user who opens it, one sentence each."""
-
-    def only_copy(self, stage: str) -> AbstractContextManager[Reader] | None:  # noqa: ARG002  # most keep one name of a version
-        """Open what is kept as the newest version of a stage and is not among its versions; None: there is no such thing.
-
-        Anyone may have put it there, so the caller decides what it is.
-
-        Raises:
-            StorageError: The operating system refused.
-        """
-        return None
-
-    def put_back(self, stage: str, version: int, *, session: Session | None = None) -> None:  # noqa: B027  # as only_copy
-        """Make what :meth:`only_copy` opens the version of this number, durably. If the number is taken, nothing changes.
-
-        Raises:
-            StorageError: The operating system refused.
-        """
-
-    def folder_note(self, stage: str, session: Session | None = None) -> bytes | None:  # noqa: ARG002  # most find the newest version by one call
-        """Return a note by which a later process of this user can :meth:`resume`, in a line; None: there is nothing to note.
-
-        The caller keeps it where only this user can write, and asks at the first look at a stage, in its session, and once more
-        when nothing more will be done.
-        """
-        return None
-
-    def resume(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:  # noqa: ARG002  # as folder_note
-        """Go on from a note if the stage is as it was then, and return whether it is: the first look then need not be exact.
-
-        Args:
-            stage: The stage.
-            recall: Returns the note; nothing if there is none.
-            session: A session on the stage.
-        """
-        return False
-
-    def nameless(self, known: Iterable[str]) -> list[str]:  # noqa: ARG002  # most keep the name of a stage in one place
-        """Return the paths of what may hold versions of stages whose names are lost; ``known`` are the names that are not."""
-        return []
-
-    @abstractmethod
-    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
-        """Move versions, or records of the stage, out of the history without deleting them, and return where each is now.
-
-        What is not there is left out.
-        """
-
-    def quarantine_stage(self, stage: str) -> None:
-        """Move all that is there of a stage out of the history. The caller holds its lock. A power cut may undo it."""
-        raise NotImplementedError
-
-
-class _NoMaintenance(Maintenance):
-    def __init__(self, location: str) -> None:
-        self._location = location
-
-    def leftovers(self) -> list[Leftover]:
-        return []
-
-    def remove(self, leftover: Leftover) -> bool:  # noqa: ARG002  # there are none
-        return False
-
-    def warnings(self) -> list[str]:
-        return []
-
-    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
-        which = ", ".join(f"version {each}" if isinstance(each, int) else f"the record of {each}" for each in what)
-        message = f"{which} of stage {printable(stage)} can't be set aside in {self._location}, which has no quarantine"
-        raise CheckpointError(message, hint="Restore it from a backup", stage=stage)
-
-
-def maintenance_of(backend: Backend) -> Maintenance:
-    """Return the maintenance of a backend; for a backend without any, one that finds nothing."""
-    return backend if isinstance(backend, Maintenance) else _NoMaintenance(backend.location)

@@ -36,7 +36,6 @@ import pytest
 
 from checkpoint_manager.backends.base import (
     Backend,
-    Maintenance,
     Newest,
     NewVersion,
     NoticeBoard,
@@ -44,8 +43,8 @@ from checkpoint_manager.backends.base import (
     RecordChangedError,
     VersionAbsentError,
     VersionTakenError,
-    maintenance_of,
 )
+from checkpoint_manager.backends.maintenance import Maintenance, maintenance_of
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LocationError, LockTimeoutError
 
@@ -633,7 +632,7 @@ class BackendContract:
 
 
 class MaintenanceContract(BackendContract):
-    """What a backend must do that implements :class:`~checkpoint_manager.backends.base.Maintenance`, too."""
+    """What a backend must do that implements :class:`~checkpoint_manager.backends.maintenance.Maintenance`, too."""
 
     @pytest.fixture
     def maintenance(self, backend: Backend) -> Maintenance:

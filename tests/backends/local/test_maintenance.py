@@ -16,10 +16,11 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, Retention, StorageError
 from checkpoint_manager._filesystem import files
-from checkpoint_manager.backends.base import Leftover, RecordChangedError
+from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.backends.local import LocalBackend, folders
 from checkpoint_manager.backends.local.backend import _put_record
 from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.maintenance import Leftover
 from tests import forking
 
 if TYPE_CHECKING:

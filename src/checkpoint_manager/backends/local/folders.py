@@ -12,8 +12,8 @@ from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_re
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, others_may_write, user_name
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import Leftover
 from checkpoint_manager.backends.local import layout, pending
+from checkpoint_manager.backends.maintenance import Leftover
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 
 if TYPE_CHECKING:

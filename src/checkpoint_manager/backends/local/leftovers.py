@@ -8,9 +8,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager.backends.base import Leftover
 from checkpoint_manager.backends.local import attachments, layout, pending
 from checkpoint_manager.backends.local.folders import OTHERS_MAY_WRITE, exposed, stage_directories
+from checkpoint_manager.backends.maintenance import Leftover
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
 
 if TYPE_CHECKING:

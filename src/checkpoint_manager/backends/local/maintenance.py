@@ -11,11 +11,12 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors, translate
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import Backend, Leftover, Maintenance, Session, StageRecord
+from checkpoint_manager.backends.base import Backend, Session, StageRecord
 from checkpoint_manager.backends.local import folders, head, layout, pending
 from checkpoint_manager.backends.local.host_locks import lock_of
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.version_file import VersionFile
+from checkpoint_manager.backends.maintenance import Leftover, Maintenance
 from checkpoint_manager.backends.stage_names import to_filename
 
 if TYPE_CHECKING:

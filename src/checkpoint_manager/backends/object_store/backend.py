@@ -39,8 +39,6 @@ from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
     HeldRun,
-    Leftover,
-    Maintenance,
     Newest,
     OutOfOrderError,
     Purpose,
@@ -53,6 +51,7 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
+from checkpoint_manager.backends.maintenance import Leftover, Maintenance
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.object_store import calls, chunks, layout, objects, probe
 from checkpoint_manager.backends.object_store.chunks import ChunkReader, Manifest

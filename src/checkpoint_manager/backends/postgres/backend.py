@@ -28,12 +28,8 @@ import psycopg
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
-    ColumnsChangedError,
-    Conditions,
     Fields,
     HeldRun,
-    Leftover,
-    Maintenance,
     Newest,
     NewVersion,
     OutOfOrderError,
@@ -41,12 +37,12 @@ from checkpoint_manager.backends.base import (
     Record,
     RecordChangedError,
     RecordName,
-    Searchable,
     Session,
     StageRecord,
     VersionAbsentError,
     VersionTakenError,
 )
+from checkpoint_manager.backends.maintenance import Leftover, Maintenance
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.postgres import columns, look, notices
 from checkpoint_manager.backends.postgres import schema as tables
@@ -60,6 +56,7 @@ from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.postgres.session import AHEAD_BYTES, Ahead, PostgresSession
 from checkpoint_manager.backends.postgres.statements import Statements
 from checkpoint_manager.backends.process_locks import ProcessLocks
+from checkpoint_manager.backends.searchable import ColumnsChangedError, Conditions, Searchable
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
 from checkpoint_manager.errors import (
     CheckpointError,

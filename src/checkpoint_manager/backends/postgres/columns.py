@@ -23,8 +23,9 @@ from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checkpoint_manager.backends.base import Conditions, Fields
+    from checkpoint_manager.backends.base import Fields
     from checkpoint_manager.backends.postgres.connections import Connection
+    from checkpoint_manager.backends.searchable import Conditions
 
 PAGE = 1000
 """How many candidates are asked for at once."""

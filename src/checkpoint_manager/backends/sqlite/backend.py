@@ -40,8 +40,6 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
-    Leftover,
-    Maintenance,
     Newest,
     NewVersion,
     OutOfOrderError,
@@ -57,6 +55,7 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.local import folders
 from checkpoint_manager.backends.local.host_locks import HostLocks
+from checkpoint_manager.backends.maintenance import Leftover, Maintenance
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.sqlite.connections import Connections
 from checkpoint_manager.backends.sqlite.errors import patiently, translate

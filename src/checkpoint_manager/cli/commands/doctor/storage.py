@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem import mounts, probes
 from checkpoint_manager._filesystem.permissions import user_name
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import maintenance_of
+from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.hints import command
