@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from checkpoint_manager._store import listing
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.testing.strategies import json_values
+from tests import forking
 from tests.bundles import KEY, end, frame, gaps, id_of, sealed, version
 from tests.strategies import same
 from tests.taking_away import take_away
@@ -735,28 +735,26 @@ def test_a_writer_without_a_working_lock_is_not_overwritten(
         there.import_bundle(path, key=KEY)
 
 
-IMPORT = """
-import os, signal, sys
-from checkpoint_manager import CheckpointManager
-from checkpoint_manager.backends.local import LocalBackend
+def import_until_killed(where: Path, path: Path, at: int) -> int:
+    """Import in a child that is killed before the ``at``-th step that changes the store; return how it ended."""
 
-where, path, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
-calls = 0
+    def act() -> None:
+        calls = itertools.count(1)
 
-def counted(method):
-    def wrapped(*arguments, **named):
-        global calls
-        calls += 1
-        if calls == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return method(*arguments, **named)
-    return wrapped
+        def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*arguments: Any, **named: Any) -> Any:
+                if next(calls) == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return method(*arguments, **named)
 
-cm = CheckpointManager(where, key=bytes(32))
-for name in ("append", "_prepare", "write_record"):
-    setattr(cm._store.backend, name, counted(getattr(cm._store.backend, name)))
-cm.import_bundle(path, key=bytes(range(64, 96)))
-"""
+            return wrapped
+
+        cm = CheckpointManager(where, key=bytes(32))
+        for name in ("append", "_prepare", "write_record"):
+            setattr(cm._store.backend, name, counted(getattr(cm._store.backend, name)))
+        cm.import_bundle(path, key=KEY)
+
+    return forking.end(forking.start(act))
 
 
 def test_killed_before_any_of_its_steps_the_next_import_finishes(here: CheckpointManager, tmp_path: Path, path: Path) -> None:
@@ -765,12 +763,12 @@ def test_killed_before_any_of_its_steps_the_next_import_finishes(here: Checkpoin
     here.export_bundle(path, key=KEY)
     for at in range(1, 40):
         where = tmp_path / f"there {at}"
-        done = subprocess.run([sys.executable, "-c", IMPORT, str(where), str(path), str(at)], check=False)
+        code = import_until_killed(where, path, at)
         there = CheckpointManager(where, key=bytes(32))
-        if done.returncode == 0:
+        if code == 0:
             assert at > 12
             break
-        assert done.returncode == -signal.SIGKILL
+        assert code == -signal.SIGKILL
         states = {finding.state for finding in there.verify().problems}
         assert states <= {"missing", "leftover"}
         numbers = [version.number for version in there.history("train") if version.status == "completed"][::-1]
@@ -799,20 +797,19 @@ def test_killed_beyond_a_gap_no_process_takes_an_older_version_for_the_newest(
     here.save_checkpoint("train", 13)
     here.delete_versions("train", [12])
     here.export_bundle(path, ["train"], key=KEY, overwrite=True)
-    program = (
-        "import os, signal, sys\n"
-        "from checkpoint_manager import CheckpointManager\n"
-        "rename = os.rename\n"
-        "def killed(name, other, **folders):\n"
-        "    if other.endswith('train.checkpoint'):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    rename(name, other, **folders)\n"
-        "os.rename = killed\n"
-        "cm = CheckpointManager(sys.argv[1], key=bytes(32))\n"
-        "cm.import_bundle(sys.argv[2], key=bytes(range(64, 96)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(where), str(path)], check=False)
-    assert done.returncode == -signal.SIGKILL
+
+    def act() -> None:
+        rename = os.rename
+
+        def killed(name: str, other: str, **folders: int) -> None:
+            if other.endswith("train.checkpoint"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(name, other, **folders)
+
+        os.rename = killed  # type: ignore[assignment]
+        CheckpointManager(where, key=bytes(32)).import_bundle(path, key=KEY)
+
+    assert forking.end(forking.start(act)) == -signal.SIGKILL
     for cm in (last_seen, CheckpointManager(where, key=bytes(32))):
         assert cm.load_checkpoint("train") == 13
     assert last_seen.save_checkpoint("train", 14).number == 14
