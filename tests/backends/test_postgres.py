@@ -280,6 +280,17 @@ def test_a_history_that_is_looked_at_slowly_is_that_of_now(postgres_url: str, mo
         assert [version.status for version in versions][:2] == ["completed", "damaged"]
 
 
+def test_a_history_during_which_the_key_is_rotated_is_whole(postgres_url: str) -> None:
+    with opened(postgres_url) as cm, opened(postgres_url) as another:
+        for number in range(1, 13):
+            cm.save_checkpoint("train", number)
+        versions = cm.iter_history("train")
+        seen = [next(versions) for _ in range(7)]  # and the rest is read ahead
+        another.keys.rotate()
+        assert cm.load_checkpoint("train") == 12  # which follows the rotation
+        assert [version.status for version in [*seen, *versions]] == ["completed"] * 12
+
+
 def test_versions_in_chunks_come_back_whole(postgres_url: str) -> None:
     with opened(postgres_url) as cm:
         for size in (0, 1, 700_000, 1_500_000, 9_000_000):

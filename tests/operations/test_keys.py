@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from checkpoint_manager import (
     CheckpointError,
     CheckpointManager,
+    CheckpointNotFoundError,
     IntegrityError,
     KeyFile,
     KeyUnavailableError,
@@ -28,9 +30,13 @@ from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._store.key_sources import create_key_file
 from checkpoint_manager._store.last_seen import LastSeen
+from checkpoint_manager.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from checkpoint_manager.backends.base import Reader, Record, RecordName
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
 
@@ -204,6 +210,56 @@ class TestRotation:
         rotating_one.keys.rotate()
         assert other.save_checkpoint("train", 2).number == 2
         assert len(key_ids(store)) == 1
+
+    @pytest.mark.parametrize("read", ["load", "load one", "history", "tags", "deletions", "verify"])
+    def test_what_is_sealed_again_between_being_read_and_being_opened_is_whole(self, read: str) -> None:
+        class Interrupted(MemoryBackend):
+            """Calls a function once, after a version or record was read."""
+
+            then: Callable[[], object] = staticmethod(lambda: None)
+
+            def _go_on(self) -> None:
+                then, self.then = self.then, lambda: None
+                then()
+
+            @contextlib.contextmanager
+            def open(self, *args: Any, **options: Any) -> Iterator[Reader]:
+                with super().open(*args, **options) as file:
+                    self._go_on()
+                    yield file
+
+            def read_record(self, name: RecordName, *args: Any, **options: Any) -> Record | None:
+                record = super().read_record(name, *args, **options)
+                if name in {"tags", "gaps"} and record is not None and read in {"tags", "deletions"}:
+                    self._go_on()
+                return record
+
+        backend = Interrupted()
+        cm, another = CheckpointManager(backend, key=KEY), CheckpointManager(backend, key=KEY)
+        for number in range(1, 5):
+            another.save_checkpoint("train", number)
+        another.delete_versions("train", [2])
+        another.tag("train", 3, "good")
+
+        def rotate() -> None:
+            another.keys.rotate()
+            cm.keys.list()  # another thread of the reader's process follows
+
+        backend.then = rotate
+        if read == "load":
+            assert cm.load_checkpoint("train") == 4
+        elif read == "load one":
+            assert cm.load_checkpoint("train", 1) == 1
+        elif read == "history":
+            assert [version.status for version in cm.history("train")] == ["completed"] * 3
+        elif read == "tags":
+            assert cm.tags("train") == {"good": 3}
+        elif read == "deletions":
+            with pytest.raises(CheckpointNotFoundError, match="was deleted"):
+                cm.load_checkpoint("train", 2)
+        else:
+            assert {finding.state for finding in cm.verify().findings} == {"whole"}
+        assert backend.then is not rotate
 
     def test_writers_go_on_meanwhile(self, store: Path) -> None:
         cm = CheckpointManager(store, key=KEY)

@@ -61,6 +61,13 @@ _MOST_CHARACTERS = 255
 NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
 
 
+class UnknownKeyError(BrokenError):
+    """The keyring does not have the key that a version or record is sealed under."""
+
+    def __init__(self) -> None:
+        super().__init__("is sealed under a key that the keyring does not have")
+
+
 class Opened(NamedTuple):
     """A version that was opened as a whole.
 
@@ -217,8 +224,7 @@ class SealedStore:
     def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
         """Return a version's authenticated metadata without reading its data; errors as in :meth:`open`."""
         try:
-            with self.backend.open(stage, version, session=session) as file:
-                return self._entry(file, stage, version)
+            return self._read(self._entry, stage, version, session)
         except (BrokenError, FormatError) as broken:
             self._refuse(stage, version, broken)
 
@@ -241,16 +247,7 @@ class SealedStore:
 
     def examine(self, stage: str, version: int, session: Session | None = None) -> Opened:
         """Open as :meth:`open` does, but raise BrokenError or FormatError, for a caller that judges the fault itself."""
-        with self.backend.open(stage, version, session=session) as file:
-            header, key, read = self._open(file, _FIRST_READ)
-            length = header.data_offset - len(header.line)
-            where = sealed_format.context_of(header, stage, version)
-            entry = sealed_format.open_entry(key, header, where, read[:length])
-            if file.size != sealed_format.file_length(header, entry):
-                raise BrokenError("is cut short, or has something appended")
-            sealed = sealed_format.sealed_data(header.line + read[:length], where, entry)
-            rest = _slices(file, sealed.sealed_length - (len(read) - length))
-            return Opened(entry, sealed_format.open_data(key, sealed, read[length:], rest), key, sealed)
+        return self._read(self._whole, stage, version, session)
 
     def open_whole(self, stage: str, version: int, content: bytes) -> Opened:
         """Open a version of which all bytes are there; errors as for :meth:`examine`."""
@@ -303,6 +300,30 @@ class SealedStore:
             return False
         return True
 
+    def _read(self, look: Callable[[Reader, str, int], T], stage: str, version: int, session: Session | None) -> T:
+        """Return what a function makes of a version's file.
+
+        A rotation may seal the version again, and drop the old key, after the file was read, or read ahead, and before it is
+        opened. So a file under an unknown key is read once more.
+        """
+        try:
+            with self.backend.open(stage, version, session=session) as file:
+                return look(file, stage, version)
+        except UnknownKeyError:
+            with self.backend.open(stage, version) as file:
+                return look(file, stage, version)
+
+    def _whole(self, file: Reader, stage: str, version: int) -> Opened:
+        header, key, read = self._open(file, _FIRST_READ)
+        length = header.data_offset - len(header.line)
+        where = sealed_format.context_of(header, stage, version)
+        entry = sealed_format.open_entry(key, header, where, read[:length])
+        if file.size != sealed_format.file_length(header, entry):
+            raise BrokenError("is cut short, or has something appended")
+        sealed = sealed_format.sealed_data(header.line + read[:length], where, entry)
+        rest = _slices(file, sealed.sealed_length - (len(read) - length))
+        return Opened(entry, sealed_format.open_data(key, sealed, read[length:], rest), key, sealed)
+
     def _entry(self, file: Reader, stage: str, version: int) -> Entry:
         header, key, read = self._open(file, _ENTRY_READ)
         where = sealed_format.context_of(header, stage, version)
@@ -316,7 +337,7 @@ class SealedStore:
             raise BrokenError("belongs to another store", foreign=True)
         key = self.keyring.current.unlocked.keys.get(header.key) or self.keyring.key(header.key)
         if key is None:
-            raise BrokenError("is sealed under a key that the keyring does not have")
+            raise UnknownKeyError
         if header.data_offset > file.size:
             raise BrokenError("is cut short")
         if len(opening) < header.data_offset:
@@ -435,21 +456,29 @@ class SealedStore:
         Raises:
             IntegrityError: It is damaged or forged.
         """
-        record = self.backend.read_record(name, stage, limit=form.max_bytes, session=session)
-        if record is None:
-            return None
         try:
-            if form.store_of(record.data) != self._store_id:
-                raise BrokenError("belongs to another store")
-            key = self.keyring.key(form.key_of(record.data))
-            if key is None:
-                raise BrokenError("is sealed under a key that the keyring does not have")
-            return decode(form.open(key, self._store_id, stage, record.data)), record
+            try:
+                return self._record(name, stage, form, decode, session)
+            except UnknownKeyError:  # as of a version
+                return self._record(name, stage, form, decode, None)
         except BrokenError as broken:
             message = f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} {broken}"
             error = IntegrityError(message, hint=READ_IT_WITH_ANOTHER if broken.newer else remedy, stage=stage)
             error.is_newer = broken.newer
             raise error from None
+
+    def _record(
+        self, name: StageRecord, stage: str, form: RecordFormat, decode: Callable[[bytes], T], session: Session | None
+    ) -> tuple[T, Record] | None:
+        record = self.backend.read_record(name, stage, limit=form.max_bytes, session=session)
+        if record is None:
+            return None
+        if form.store_of(record.data) != self._store_id:
+            raise BrokenError("belongs to another store")
+        key = self.keyring.key(form.key_of(record.data))
+        if key is None:
+            raise UnknownKeyError
+        return decode(form.open(key, self._store_id, stage, record.data)), record
 
     def write_record(
         self,
