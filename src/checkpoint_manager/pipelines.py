@@ -148,7 +148,13 @@ class Pipelines:
         lock_timeout: float = 60.0,
         on_rollback: OnRollback = "raise",
     ) -> Self:
-        """Return the pipelines whose stores are below a folder; see :func:`~checkpoint_manager._store.scan.find_stores`.
+        """Return the pipelines whose stores are in a folder or below it: directories and SQLite databases.
+
+        Args:
+            folder: Where to look, up to eight folders deep. Neither links nor hidden folders are followed.
+            key: What opens the stores, as for ``CheckpointManager``.
+            lock_timeout: How long a writer waits for another one, in seconds.
+            on_rollback: What to do when a store is older than what this user has seen.
 
         Raises:
             StorageError: The folder can't be read.
