@@ -125,3 +125,64 @@ def test_a_fork_waits_for_what_another_thread_is_loading(tmp_path: Path) -> None
         print(os.waitpid(child, 0)[1])
     """
     assert run(program, tmp_path) == ["0"]
+
+
+def test_a_fork_meets_no_import_that_begins_after_it_has_looked_for_those_under_way(tmp_path: Path) -> None:
+    """What another library has registered runs after that look, if that library was loaded before this one."""
+    program = """
+        import importlib.abc, os, signal, sys, threading, time
+
+        loading, verifying = threading.Event(), []
+
+        def begin():
+            if verifying and not verifying[0].is_alive():
+                verifying[0].start()
+                loading.wait(0.5)
+
+        os.register_at_fork(before=begin)
+        from checkpoint_manager import CheckpointManager
+
+        cm = CheckpointManager(sys.argv[1] + "/store", key=bytes(32))
+        cm.save_checkpoint("train", 1)
+
+        class SlowDisk(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, *_):
+                if name == "checkpoint_manager._operations.verify":
+                    loading.set()
+                    time.sleep(0.5)
+
+        sys.meta_path.insert(0, SlowDisk())
+        verifying.append(threading.Thread(target=cm.verify))
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            os._exit(0 if cm.verify().ok else 1)
+        verifying[0].join()
+        print(os.waitpid(child, 0)[1])
+    """
+    assert run(program, tmp_path) == ["0"]
+
+
+def test_a_module_that_loads_others_does_not_keep_a_fork_waiting(tmp_path: Path) -> None:
+    """Its import is under way, so the fork waits for it; what it loads itself must not wait for the fork."""
+    slow = "import time; from checkpoint_manager import _loading; time.sleep(0.5); _loading.load('inner')"
+    (tmp_path / "outer.py").write_text(slow)
+    (tmp_path / "inner.py").write_text("")
+    program = """
+        import os, sys, threading, time
+        from checkpoint_manager import CheckpointManager, _loading
+
+        CheckpointManager("memory:", key=bytes(32))
+        sys.path.insert(0, sys.argv[1])
+        _loading._LONGEST_FORK = 1e9
+        outer = threading.Thread(target=_loading.load, args=("outer",))
+        outer.start()
+        while not _loading._under_way:
+            time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if _loading.load("inner") and _loading._forking == _loading._under_way == [] else 1)
+        outer.join()
+        print(os.waitpid(child, 0)[1])
+    """
+    assert run(program, tmp_path) == ["0"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from checkpoint_manager._loading import finish_loads
+from checkpoint_manager._loading import begin_child, begin_fork, end_fork
 from checkpoint_manager._text import escaped
 
 
@@ -23,4 +23,4 @@ LOGGER = logging.getLogger("checkpoint_manager")
 LOGGER.addFilter(_OneLine())
 # A module under import may call getLogger(), which takes logging's lock. Logging holds that lock across a fork, so the wait for
 # imports has to come first: handlers run in the reverse order of their registration, and logging has registered its own.
-os.register_at_fork(before=finish_loads)
+os.register_at_fork(before=begin_fork, after_in_parent=end_fork, after_in_child=begin_child)
