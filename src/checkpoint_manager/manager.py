@@ -37,7 +37,7 @@ from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.searchable import Searchable
 from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.credentials import KeyFile
-from checkpoint_manager.errors import ArgumentError, LocationError
+from checkpoint_manager.errors import ArgumentError, CheckpointNotFoundError, LocationError
 from checkpoint_manager.models import Attachments, Checkpoint, Version
 
 if TYPE_CHECKING:
@@ -374,7 +374,12 @@ class CheckpointManager:
         stage = _valid(stage_name)
         if version is None and at is None and arguments is None:
             loaded = self._newest(stage)
-            return payload.decode(loaded.data, self._store.codecs, loaded.contents)
+            try:
+                return payload.decode(loaded.data, self._store.codecs, loaded.contents)
+            except CheckpointNotFoundError:
+                if self._newest(stage).version == loaded.version:
+                    raise
+                return self.load_checkpoint(stage)  # that one was deleted while its arrays were read
         return self.get_checkpoint(stage, version, at=at, arguments=arguments).data
 
     def _newest(self, stage: str) -> Loaded:
@@ -446,7 +451,13 @@ class CheckpointManager:
         entry = loaded.entry
         attachments = _operations.read_attachments.of(self._store, stage, loaded.version, entry) if entry.attachments else {}
         found = entry.as_version(stage, loaded.version)
-        return Checkpoint(found, read(loaded), Attachments(found, attachments))
+        try:
+            return Checkpoint(found, read(loaded), Attachments(found, attachments))
+        except CheckpointNotFoundError:
+            is_newest = version is None and at is None and arguments is None
+            if not is_newest or self._newest(stage).version == loaded.version:
+                raise
+            return self._checkpoint(stage, None, None, None, read)  # as in load_checkpoint
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
         """Return a version without its data, whatever its status.

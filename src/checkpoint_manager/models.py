@@ -138,6 +138,7 @@ class Attachment(ABC):
         than that and 16 MiB. For a part of a large content, :meth:`open` it and seek.
 
         Raises:
+            CheckpointNotFoundError: Its version was deleted meanwhile.
             IntegrityError: It is missing, damaged or forged.
             FormatError: Its kind is not known to this version of the library.
             CheckpointError: It needs a package that is not installed.
@@ -160,6 +161,7 @@ class Attachment(ABC):
             overwrite: Replace a file that is there.
 
         Raises:
+            CheckpointNotFoundError: The version was deleted meanwhile.
             IntegrityError: The content is missing, damaged or forged. Nothing was written.
             StorageError: The file exists already, or the operating system refused.
         """

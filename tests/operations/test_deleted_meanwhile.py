@@ -6,10 +6,12 @@ That is what a retention that keeps one version does. It is neither damage nor a
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Retention
@@ -126,6 +128,111 @@ class TestVerify:
             for number in range(2):
                 writer.save_checkpoint("train", number, attachments={"w": b"w"})
         assert at > 2 or (quick and call == "open_segment")
+
+
+def save(cm: CheckpointManager) -> None:
+    number = len(cm.history("train")) + 1
+    cm.save_checkpoint("train", np.full(999, number), attachments={"w": b"%d" % number})
+
+
+def save_and_prune(cm: CheckpointManager) -> None:
+    save(cm)
+    cm.prune(Retention(keep_last=1))
+
+
+@pytest.mark.parametrize("call", ["read_record", "open", "open_segment", "session"])
+class TestAttachments:
+    """A reader of the newest version, which is 3 or else 4, is overtaken at each call of the backend in turn.
+
+    What is read has attachments, and arrays, which are deleted with it.
+    """
+
+    @pytest.fixture
+    def answers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> Callable[[Read, Callable[[CheckpointManager], object]], set[object]]:
+        """Return what returns the answers, or the messages, that a reader gets who is overtaken."""
+
+        places = map(tmp_path.joinpath, map(str, itertools.count()))
+
+        def as_user(name: str, place: Path) -> CheckpointManager:
+            monkeypatch.setenv("XDG_STATE_HOME", str(place / f"state of the {name}"))
+            return CheckpointManager(place / "store", key=KEY)
+
+        def turn(at: int, reads: Read, overtakes: Callable[[CheckpointManager], object]) -> tuple[object, bool]:
+            place = next(places)
+            writer = as_user("writer", place)
+            writer.save_checkpoint("clean", 1)
+            for _ in range(3):
+                save(writer)
+            reader = as_user("reader", place)
+            calls, method = itertools.count(1), getattr(reader._store.backend, call)
+
+            def called(*arguments: Any, **options: Any) -> Any:
+                found = method(*arguments, **options)
+                if next(calls) == at:
+                    overtakes(writer)
+                return found
+
+            monkeypatch.setattr(reader._store.backend, call, called)
+            try:
+                return reads(reader), next(calls) > at
+            except CheckpointNotFoundError as error:
+                return error.message.replace(f" in {place / 'store'}", ""), True
+
+        def answers(reads: Read, overtakes: Callable[[CheckpointManager], object]) -> set[object]:
+            found = set[object]()
+            for at in itertools.count(1):
+                answer, was_overtaken = turn(at, reads, overtakes)
+                found.add(answer)
+                if not was_overtaken:
+                    return found
+            raise AssertionError
+
+        return answers
+
+    @pytest.mark.parametrize("stages", [None, ["train"]], ids=["all", "named"])
+    def test_an_export_has_what_was_there_or_says_that_it_was_deleted(
+        self, answers: Callable[..., set[object]], stages: list[str] | None
+    ) -> None:
+        def export(cm: CheckpointManager) -> bool:
+            return bool(cm.export_bundle(io.BytesIO(), key=KEY, stages=stages).versions)
+
+        gone = {f"version {number} of stage train was deleted while it was exported" for number in (1, 2, 3)}
+        assert answers(export, save_and_prune) <= {True, *gone}
+        named = set() if stages is None else {"stage train was deleted"}
+        assert answers(export, lambda cm: cm.delete_stage("train")) <= {True, *gone, *named}
+
+    def test_a_reader_gets_what_was_the_newest_or_what_is(
+        self, answers: Callable[..., set[object]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert answers(lambda cm: int(cm.load_checkpoint("train")[0]), save_and_prune) <= {3, 4}
+        assert answers(lambda cm: int(cm.get_checkpoint("train").data[0]), save_and_prune) <= {3, 4}
+        assert answers(lambda cm: cm.has_checkpoint("train"), save_and_prune) == {True}
+        assert answers(lambda cm: cm.status("train", verified=True)[0].newest.number, save_and_prune) <= {3, 4}
+        assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+    def test_a_reader_of_one_version_is_told_that_it_was_deleted(self, answers: Callable[..., set[object]]) -> None:
+        gone = {"version 3 of stage train was deleted"}
+        assert answers(lambda cm: int(cm.load_checkpoint("train", 3)[0]), save_and_prune) <= {3, *gone}
+        assert answers(lambda cm: cm.get_checkpoint("train").attachments["w"].read(), save_and_prune) <= {b"3", b"4", *gone}
+
+
+def test_a_result_that_is_deleted_while_it_is_read_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def double(number: int) -> np.ndarray:
+        return np.full(999, 2 * number)
+
+    writer, reader = CheckpointManager(tmp_path, key=KEY), CheckpointManager(tmp_path, key=KEY)
+    writer.stage(double)(1)
+    open_segment = reader._store.backend.open_segment
+
+    def overtaken(*arguments: Any) -> Any:
+        writer.delete_stage("double")
+        return open_segment(*arguments)
+
+    monkeypatch.setattr(reader._store.backend, "open_segment", overtaken)
+    assert reader.stage(double)(1)[0] == 2
+    assert [version.number for version in writer.history("double")] == [3, 2]
 
 
 def test_a_version_that_was_saved_behind_the_lock_since_the_look_is_not_deleted(

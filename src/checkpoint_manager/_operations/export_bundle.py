@@ -1,7 +1,8 @@
 """Export the histories of stages into a bundle, while other writers continue.
 
 No lock is taken. A stage is exported as it was at some moment: from its first version to the one that was its newest when its
-turn came, or a later one. A version that is deleted meanwhile is a gap in the bundle too. A stage that is damaged, or that
+turn came, or a later one. A version that is deleted meanwhile is a gap in the bundle too, unless it was written already and its
+attachments were not: that is an error. A stage that is damaged, or that
 misses a version without a record, is not exported: a bundle holds whole histories. The tags of the exported versions go with
 them, as they are after the last version was read.
 """
@@ -28,12 +29,13 @@ from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._operations.read_attachments import StoredAttachment
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import Hint, IntegrityError
+from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
 from checkpoint_manager.reports import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._format.bundle_parts import Part
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.tags import Tagged
@@ -62,7 +64,7 @@ def export_bundle(
         progress: Called after each version.
 
     Raises:
-        CheckpointNotFoundError: There is no such stage.
+        CheckpointNotFoundError: There is no such stage, or a version with attachments was deleted while it was read.
         IntegrityError: A stage is not whole.
         RollbackError: A stage, or its tags, are older than what this user has seen.
         StorageError: The file exists already, or the operating system refused.
@@ -78,11 +80,15 @@ def export_bundle(
 
 def _chosen(store: Store, stages: Iterable[str] | None) -> list[str]:
     """Return the stages to export, each once, in the order of a bundle."""
-    if stages is None:
-        stages = store.stages()
-    chosen = sorted(set(stages))
-    for stage in chosen:
-        store.history.existing(stage)
+    chosen = []
+    for stage in sorted({*(store.stages() if stages is None else stages)}):
+        try:
+            store.history.existing(stage)
+        except CheckpointNotFoundError as error:
+            if stages is None and error.version is not None:  # it was deleted since it was listed
+                continue
+            raise
+        chosen.append(stage)
     return chosen
 
 
@@ -104,7 +110,7 @@ def _parts(store: Store, stages: list[str], done: list[BundledStage], progress: 
             for record in part.entry.attachments:
                 if record.id not in attachments:
                     attachments.add(record.id)
-                    yield AttachmentPart(record, StoredAttachment(store, stage, part.version, record).pieces())
+                    yield AttachmentPart(record, _pieces(store, stage, part.version, record))
             if progress is not None:
                 progress(Progress(before + versions, max(total, before + versions), "versions", stage))
         yield GapsPart(_gaps(store, stage, chain))
@@ -114,6 +120,15 @@ def _parts(store: Store, stages: list[str], done: list[BundledStage], progress: 
         before += versions
         done.append(BundledStage(stage, versions, chain.newest, tags=tuple(tags)))
     yield EndPart(len(stages), before)
+
+
+def _pieces(store: Store, stage: str, version: int, record: AttachmentRecord) -> Iterator[memoryview]:
+    """Yield the content of an attachment. Its version is in the bundle already, and can't be taken out."""
+    try:
+        yield from StoredAttachment(store, stage, version, record).pieces()
+    except CheckpointNotFoundError as error:
+        message = f"{error.message} while it was exported"
+        raise CheckpointNotFoundError(message, hint="Export it again", stage=stage, version=version) from None
 
 
 def _versions(store: Store, stage: str) -> Iterator[VersionPart]:

@@ -107,13 +107,15 @@ def _read(store: Store, stage: str, session: Session) -> tuple[int, Entry | None
     return number, store.history.entry(stage, number, session) if number else None
 
 
-def _verified(store: Store, stage: str, session: Session) -> tuple[int, Entry | None]:
+def _verified(store: Store, stage: str, session: Session | None = None) -> tuple[int, Entry | None]:
     loaded = newest_of_any_kind(store, stage, session)
     if loaded is None:
         return 0, None
     payload.form(loaded.data)  # as JSON: the codecs that its values may need are those of another program
     for each in loaded.entry.attachments:
         if not attachments.is_there(store, stage, each):
+            if attachments.was_deleted(store, stage, loaded.version):  # since it was opened: a newer one is there
+                return _verified(store, stage)
             where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
             message = f"{where} has lost {attachments.described(each)}"
             raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=loaded.version)

@@ -20,7 +20,14 @@ from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.backends.maintenance import maintenance_of
-from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
+from checkpoint_manager.errors import (
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    RollbackError,
+    StorageError,
+    WrongKeyError,
+)
 from checkpoint_manager.reports import Finding, Progress, State, VerificationReport
 from checkpoint_manager.times import CLOCK_TOLERANCE
 
@@ -296,20 +303,13 @@ def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set
                 else:
                     for index in range(len(record.digests)):
                         attachments.read_segment_into(check.store, stage, version, record, index, _pass_over)
-            except IntegrityError as error:
-                if _was_deleted(check.store, stage, version):
+            except (CheckpointNotFoundError, IntegrityError) as error:
+                if attachments.was_deleted(check.store, stage, version):
                     seen.discard(record.id)  # a version above may refer to it as well
                     return
                 yield Finding(stage, None, "incomplete", str(error))
             except StorageError as error:
                 yield Finding(stage, None, "unreadable", str(error))
-
-
-def _was_deleted(store: Store, stage: str, version: int) -> bool:
-    """Return whether a version has been deleted during the check, and its attachments with it."""
-    with contextlib.suppress(IntegrityError, RollbackError, StorageError):  # reported where the record was read first
-        return version in store.gaps(stage)[0]
-    return False
 
 
 def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
@@ -12,7 +13,7 @@ from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import seal
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import Hint, IntegrityError
+from checkpoint_manager.errors import Hint, IntegrityError, RollbackError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.attachment import AttachmentRecord, Output
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.errors import CheckpointError
 
 
 def check_there(store: Store, stage: str, records: Iterable[AttachmentRecord]) -> None:
@@ -57,6 +59,7 @@ def read_segment_into(store: Store, stage: str, version: int, record: Attachment
     """Read the content of one segment; nothing that ``output`` was given is genuine until this returns.
 
     Raises:
+        CheckpointNotFoundError: Its version was deleted since it was opened.
         IntegrityError: It is missing, damaged or forged.
     """
     place = f"version {version} of stage {printable(stage)} in {store.backend.location}"
@@ -73,12 +76,25 @@ def read_segment_into(store: Store, stage: str, version: int, record: Attachment
             expected = None if is_under_active_key else record.digests[index]
             attachment_format.open_segment(record, index, pieces, output, context, expected)
     except VersionAbsentError:
-        raise IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
+        raise _absent(store, stage, version, where) from None
     except seal.SealBrokenError:
         message = f"{where} does not open: it is damaged, was changed, or belongs elsewhere"
         raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     if is_under_active_key and record.written_under != store.keyring.refresh().active[0]:  # the key was given up meanwhile
         read_segment_into(store, stage, version, record, index, output)
+
+
+def was_deleted(store: Store, stage: str, version: int) -> bool:
+    """Return whether a version that was opened is deleted by now, and its attachments with it."""
+    with contextlib.suppress(IntegrityError, RollbackError, StorageError):  # whoever looks at the stage next is told
+        return version in store.gaps(stage)[0]
+    return False
+
+
+def _absent(store: Store, stage: str, version: int, where: str) -> CheckpointError:
+    if was_deleted(store, stage, version):
+        return store.history.absent(stage, version, version)
+    return IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version)
 
 
 class Segments:

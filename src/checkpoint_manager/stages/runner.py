@@ -24,6 +24,7 @@ from checkpoint_manager._text import printable, with_article
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import (
     CheckpointError,
+    CheckpointNotFoundError,
     FingerprintError,
     Hint,
     IntegrityError,
@@ -299,6 +300,8 @@ class Runner:
             return why
         try:
             value = payload.decode(loaded.data, self.codecs, loaded.contents)
+        except CheckpointNotFoundError:
+            return "the result was deleted while it was read"
         except (CheckpointError, MemoryError, TimeoutError):  # of the store, of the machine, and of a handler of a signal
             raise
         except Exception as error:  # noqa: BLE001  # whatever a codec of the caller's raises
