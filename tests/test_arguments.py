@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +12,11 @@ from checkpoint_manager import (
     ArgumentError,
     CheckpointError,
     CheckpointManager,
+    KeyFile,
     Keys,
+    KeyUnavailableError,
     LocationError,
+    Passphrase,
     PayloadError,
     Retention,
     StageNameError,
@@ -20,7 +24,7 @@ from checkpoint_manager import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 KEY = bytes(range(32))
 SECRET = "hunter2-in-the-wrong-place"
@@ -188,6 +192,60 @@ def test_values(method: str, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         getattr(CheckpointManager("memory:", key=KEY), method)(**given)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("location", ["{}/new/store", "sqlite:///{}/new/store.db"], ids=["directory", "sqlite"])
+class TestNothingIsMade:
+    """Neither a store nor its folders, nor anything in the home of the user."""
+
+    @pytest.fixture
+    def refused(
+        self, tmp_path: Path, home: Path, location: str
+    ) -> Callable[[type[CheckpointError], dict[str, Any]], CheckpointError]:
+        def refused(kind: type[CheckpointError], given: dict[str, Any]) -> CheckpointError:
+            with pytest.raises(kind) as caught:
+                CheckpointManager(location.format(tmp_path), **given)
+            assert [*tmp_path.iterdir(), *home.iterdir()] == []
+            return caught.value
+
+        return refused
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"key": "text"},
+            {"key": 7},
+            {"key": b"short"},
+            {"key": Passphrase(7)},  # type: ignore[arg-type]
+            {"key": KeyFile(7)},  # type: ignore[arg-type]
+            {"lock_timeout": -1},
+            {"durability": "none"},
+            {"on_rollback": "ignore"},
+            {"retention": 7},
+            {"codecs": [7]},
+            {"index": {"x": True}},
+        ],
+        ids=str,
+    )
+    def test_for_an_argument_that_is_none(self, refused: Callable[..., CheckpointError], given: dict[str, Any]) -> None:
+        error = refused(ArgumentError, given)
+        assert isinstance(error, ArgumentError)
+        assert error.argument in {next(iter(given)), ALIASES.get(next(iter(given)))}
+
+    @pytest.mark.parametrize("key", [KeyFile("missing.key"), KeyFile("a\0b"), Path("missing.key"), Passphrase("")], ids=repr)
+    def test_for_a_key_that_is_not_there(self, refused: Callable[..., CheckpointError], key: object) -> None:
+        refused(KeyUnavailableError, {"key": key})
+
+    @pytest.mark.parametrize("value", ["", "missing.key"], ids=["empty", "missing"])
+    def test_for_an_environment_that_names_no_key(
+        self, refused: Callable[..., CheckpointError], monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        monkeypatch.setenv("CHECKPOINT_MANAGER_KEY_FILE", value)
+        refused(KeyUnavailableError, {})
+        refused(KeyUnavailableError, {"key": Passphrase("two sources")} if value else {})
+
+    def test_for_what_the_place_lacks(self, refused: Callable[..., CheckpointError]) -> None:
+        refused(LocationError, {"key": KEY, "index": {"status": True}})
 
 
 class TestLocations:

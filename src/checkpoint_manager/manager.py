@@ -30,14 +30,14 @@ from checkpoint_manager._format.codecs import checked as checked_codecs
 from checkpoint_manager._lazy_log import get_logger
 from checkpoint_manager._operations import load, save
 from checkpoint_manager._store import listing
-from checkpoint_manager._store.key_sources import conceal, given_secret
+from checkpoint_manager._store.key_sources import conceal, find_secret, given_secret
 from checkpoint_manager._store.store import open_store
-from checkpoint_manager._text import counted, printable
+from checkpoint_manager._text import counted
 from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.searchable import Searchable
 from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.credentials import KeyFile
-from checkpoint_manager.errors import ArgumentError, CheckpointNotFoundError, LocationError
+from checkpoint_manager.errors import ArgumentError, CheckpointNotFoundError
 from checkpoint_manager.models import Attachments, Checkpoint, Version
 
 if TYPE_CHECKING:
@@ -157,12 +157,11 @@ class CheckpointManager:
             _operations.prune.check_policy(retention)
         known = checked_codecs(codecs)
         names = None if index is None else _loading.load("checkpoint_manager._format.index").names_of(index)
-        backend = open_backend(checkpoint_dir, durability=durability, patience=lock_timeout)
-        if names is not None and not isinstance(backend, Searchable):
-            message = f"{printable(backend.location)} can't keep an index"
-            raise LocationError(message, hint="Leave index out: find reads every version there")
+        secret = find_secret(key)  # all that may be wrong about the arguments is told before anything is made
+        has_index = names is not None
+        backend = open_backend(checkpoint_dir, durability=durability, patience=lock_timeout, has_index=has_index)
         backend.prepare_to_write()
-        self._store = open_store(backend, key, lock_timeout, on_rollback)
+        self._store = open_store(backend, secret, lock_timeout, on_rollback)
         self._store.codecs = known
         if isinstance(backend, Searchable):
             opened = _loading.load("checkpoint_manager._store.index").OpenIndex(backend, self._store.keyring)

@@ -115,7 +115,7 @@ def test_a_passphrase_that_cannot_be_one(text: str, match: str) -> None:
 
 
 def test_a_passphrase_that_is_not_a_text_is_refused_without_showing_it() -> None:
-    with pytest.raises(TypeError, match="a passphrase must be a str, not int") as caught:
+    with pytest.raises(TypeError, match="key must be a Passphrase of a str, not an int") as caught:
         find_secret(Passphrase(1234))  # type: ignore[arg-type]
     assert "1234" not in str(caught.value)
 

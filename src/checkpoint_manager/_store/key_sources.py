@@ -108,6 +108,8 @@ def _argument(key: object) -> Callable[[], Secret]:
     match key:
         case Passphrase():
             return lambda: _secret_of(key, _GIVEN)
+        case KeyFile() if not isinstance(key.path, str | bytes | os.PathLike):
+            raise wrong("key", key.path, "a KeyFile with the path of a file")
         case KeyFile():
             return lambda: read_key_file(os.fsdecode(key.path))
         case os.PathLike():
@@ -134,7 +136,7 @@ def _secret_of(passphrase: Passphrase, source: str) -> Secret:
         KeyUnavailableError: It is empty, or not valid Unicode.
     """
     if not isinstance(passphrase.text, str):
-        raise TypeError(f"a passphrase must be a str, not {type(passphrase.text).__name__}")
+        raise wrong("key", passphrase.text, "a Passphrase of a str")
     _refuse_if_empty(passphrase, source)
     try:
         name = "the passphrase given" if source == _GIVEN else f"the passphrase of {source}"

@@ -55,20 +55,20 @@ class OpenKeyring:
 
     Args:
         backend: Where the keyring is.
-        key: What the caller gave as ``key=``, or None.
+        secret: What the caller's key opens slots with; None: the user's own key file.
         on_rollback: What to do when the keyring is older than one seen before.
         lock_timeout: How long to wait for another process that is creating a store here, in seconds.
 
     Raises:
         LockTimeoutError: Another process is creating a store here, and did not finish in time.
-        KeyUnavailableError: No key was found, or more than one source names one.
+        KeyUnavailableError: The user's own key file is needed, and can't be read or made.
         WrongKeyError: The key opens no slot.
         IntegrityError: The keyring is damaged or forged.
         RollbackError: It is older than one this user has seen, does not succeed it, or belongs to another store than the one
             that this user has seen at this location.
     """
 
-    def __init__(self, backend: Backend, key: object, on_rollback: OnRollback, lock_timeout: float) -> None:
+    def __init__(self, backend: Backend, secret: Secret | None, on_rollback: OnRollback, lock_timeout: float) -> None:
         self._backend = backend
         self._on_rollback = on_rollback
         self._where = f"the keyring of {backend.location}"
@@ -76,7 +76,6 @@ class OpenKeyring:
         self._seen: SeenKeyring | None = None  # the newest keyring that this process has followed
         store_here = self._store_seen_here()
         record = self._read()
-        secret = key_sources.find_secret(key)
         if record is None:
             secret = _secret_for_a_new_store() if secret is None else secret
             # Of several processes that find the place emptied, one creates a new store, and the others open it.

@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager.backends.base import Backend, Session
     from checkpoint_manager.models import OnRollback
 
 
-def open_store(backend: Backend, key: object, lock_timeout: float, on_rollback: OnRollback) -> Store:
+def open_store(backend: Backend, secret: Secret | None, lock_timeout: float, on_rollback: OnRollback) -> Store:
     """Open the store that a backend keeps, or begin one; log what is dangerous about its place in WARNING lines.
 
-    Arguments and errors are those of :class:`checkpoint_manager.CheckpointManager`.
+    Arguments and errors are those of :class:`checkpoint_manager.CheckpointManager`; the secret is that of its key, or None.
     """
     for warning in maintenance_of(backend).warnings():
         _LOG.warning("%s", warning)
-    return Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)
+    return Store(backend, OpenKeyring(backend, secret, on_rollback, lock_timeout), lock_timeout, on_rollback)
 
 
 class Store(SealedStore):

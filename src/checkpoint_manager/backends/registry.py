@@ -18,6 +18,7 @@ from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend
+from checkpoint_manager.backends.searchable import Searchable
 from checkpoint_manager.errors import LocationError
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ class OpenBackend(Protocol):
 
 
 def open_backend(
-    location: str | os.PathLike[str] | Backend, *, durability: Durability = "full", patience: float = Backend.patience
+    location: str | os.PathLike[str] | Backend,
+    *,
+    durability: Durability = "full",
+    patience: float = Backend.patience,
+    has_index: bool = False,
 ) -> Backend:
     """Return the backend at a location, opened.
 
@@ -53,12 +58,15 @@ def open_backend(
         location: The path of a directory, a URL, or a backend, which is returned.
         durability: What a save waits for, where the backend can heed it.
         patience: The backend's patience. It holds for this call, too.
+        has_index: It must be able to keep an index.
 
     Raises:
-        LocationError: The scheme is not known, or the backend can't heed ``durability``.
+        LocationError: The scheme is not known, or the backend can't heed ``durability`` or keep an index. Nothing was made.
         StorageError: The backend can't be opened.
     """
     if isinstance(location, Backend):
+        if has_index and not isinstance(location, Searchable):
+            raise _without_index(location.location)
         if durability != "full":
             message = f'durability="{durability}" is given with a backend that is open already, {location.location}'
             raise LocationError(message, hint="Give it where you make the backend")
@@ -67,6 +75,8 @@ def open_backend(
     if not isinstance(location, str | os.PathLike):
         raise wrong("checkpoint_dir", location, "a path, a URL or a Backend")
     scheme = scheme_of(location)
+    if has_index:
+        check_index(location)
     if not scheme:
         local = _loading.load("checkpoint_manager.backends.local")
         return cast("Backend", local.LocalBackend(expanded(location), durability))
@@ -77,11 +87,29 @@ def open_backend(
         backend = _opener(scheme, url)(url, durability=durability)
         backend.patience = patience
     backend.location = redacted(backend.location)
+    if has_index and not isinstance(backend, Searchable):
+        backend.close()
+        raise _without_index(backend.location)
     if durability != "full" and not backend.capabilities.durability:
         backend.close()
         message = f'durability="{durability}" can\'t be heeded by {printable(redacted(url))}'
         raise LocationError(message, hint="Leave durability out")
     return backend
+
+
+def check_index(location: str | os.PathLike[str]) -> None:
+    """Raise if it is certain, without looking, that no index can be kept at a location.
+
+    Raises:
+        LocationError: It is.
+    """
+    scheme = scheme_of(location)
+    if scheme in {"", *_SCHEMES} and scheme not in _SEARCHABLE:
+        raise _without_index(redacted(os.fsdecode(location)))
+
+
+def _without_index(location: str) -> LocationError:
+    return LocationError(f"{printable(location)} can't keep an index", hint="Leave index out: find reads every version there")
 
 
 def expanded(path: str | bytes | os.PathLike[str]) -> str:
@@ -182,3 +210,5 @@ _SCHEMES: Mapping[str, Callable[[str, float], Backend]] = {
     "s3": _object_store,
     "sqlite": _sqlite,
 }
+_SEARCHABLE = {"postgres", "postgresql"}
+"""Those of them that keep an index."""

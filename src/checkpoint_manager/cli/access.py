@@ -13,7 +13,7 @@ from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.presence import has_keyring, has_versions
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
+from checkpoint_manager.backends.registry import check_index, open_backend, redacted, scheme_of
 from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import NoStoreError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase
@@ -88,6 +88,8 @@ class Access:
             NoStoreError: There is none.
             CheckpointError: It can't be opened.
         """
+        if index is not None:
+            check_index(self.store)  # before a passphrase is asked for
         exists = self.check_there(make=make)
         key = self._key(new=not exists) if key is None else key
         return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback, index=index)

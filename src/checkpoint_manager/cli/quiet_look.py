@@ -7,6 +7,7 @@ import os
 
 from checkpoint_manager._lazy_log import noted
 from checkpoint_manager._operations.load import is_completed
+from checkpoint_manager._store.key_sources import find_secret
 from checkpoint_manager._store.presence import has_keyring
 from checkpoint_manager._store.store import open_store
 from checkpoint_manager.backends.registry import open_backend, scheme_of
@@ -35,5 +36,5 @@ def is_done(store: str, key_file: str | None, stage: str) -> bool | None:
         if not has_keyring(store):  # no command but "init" makes a store
             return None
         backend = stack.enter_context(contextlib.closing(open_backend(store, patience=_PATIENCE)))
-        done = is_completed(open_store(backend, key, _PATIENCE, "raise"), validate(stage))
+        done = is_completed(open_store(backend, find_secret(key), _PATIENCE, "raise"), validate(stage))
     return None if notes else done
