@@ -403,6 +403,28 @@ def test_an_append_says_when_it_does_not_know(proxied: tuple[Proxy, str], size: 
     backend.close()
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_that_is_not_answered_is_not_said_to_have_written_nothing(postgres_url: str) -> None:
+    """It waits on, as for a standby that is away, and its session keeps the lock of the stage."""
+    with opened(postgres_url, lock_timeout=0.5) as cm:
+        assert cm.save_checkpoint("train", 1).number == 1
+        behind(
+            postgres_url,
+            """CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                PERFORM set_config('lock_timeout', '0', true); PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$""",
+            """CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON version DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION wait()""",
+        )
+        with psycopg.connect(postgres_url.partition("?")[0], autocommit=True) as standby:
+            standby.execute("SELECT pg_advisory_lock(42)")
+            with pytest.raises(StorageError, match="it is not known whether version 2 of stage train") as caught:
+                cm.save_checkpoint("train", 2)
+            assert isinstance(caught.value.__cause__, LockTimeoutError)
+        behind(postgres_url, "DROP TRIGGER wait ON version")  # which waits until it is done
+        assert cm.load_checkpoint("train") == 2
+        assert cm.save_checkpoint("train", 3).number == 3
+
+
 def test_what_was_set_aside_is_told_even_if_the_answer_was_lost(proxied: tuple[Proxy, str]) -> None:
     proxy, url = proxied
     with closing(open_backend(url)) as backend:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, StorageError
+from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError, StorageError
 from checkpoint_manager.backends.base import UnknownOutcomeError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from checkpoint_manager.backends.base import Backend, MakePieces, Session
+    from checkpoint_manager.backends.base import Backend, MakePieces, NewVersion, Record, Session
 
 KEY = bytes(range(32))
 
@@ -39,7 +39,7 @@ class Answers:
 def losing(kind: type[Any]) -> type[Any]:
     class Losing(kind):  # type: ignore[misc]
         answers = Answers()
-        unreadable = False
+        unreadable: Exception | None = None
 
         def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
             if not self.answers.lost:
@@ -55,8 +55,8 @@ def losing(kind: type[Any]) -> type[Any]:
             """Be a backend that can't tell: each save goes by ``append``."""
 
         def open(self, stage: str, version: int, *, session: Session | None = None) -> Any:
-            if self.unreadable:
-                raise StorageError("the connection is gone")
+            if self.unreadable is not None:
+                raise self.unreadable
             return super().open(stage, version, session=session)
 
     return Losing
@@ -167,18 +167,83 @@ def test_a_rival_that_took_the_number_meanwhile_keeps_it(backend: Any, number_of
     assert contents(cm) == [1, *["rival"] * number_of_rivals, "mine"]
 
 
-def test_a_fault_while_looking_is_raised_and_never_taken_for_not_mine(backend: Any) -> None:
+@pytest.mark.parametrize("fault", [StorageError("the connection is gone"), LockTimeoutError("the lock is another's")])
+def test_a_fault_while_looking_is_raised_and_never_taken_for_not_mine(backend: Any, fault: CheckpointError) -> None:
     cm = CheckpointManager(backend, key=KEY)
     cm.save_checkpoint("train", 1)
 
     def lose_the_connection() -> None:
-        type(backend).unreadable = True
+        type(backend).unreadable = fault
 
     backend.answers.lost, backend.answers.written, backend.answers.rival = 1, True, lose_the_connection
-    with pytest.raises(StorageError, match="the connection is gone"):
+    with pytest.raises(StorageError, match=f"not known whether version 2 of stage train in .* was written: {fault.message}"):
         cm.save_checkpoint("train", 2)
-    type(backend).unreadable = False
+    type(backend).unreadable = None
     assert contents(cm) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["one stage", "several"])
+def test_a_lock_that_is_lost_with_the_answer_does_not_say_that_nothing_was_written(kind: str) -> None:
+    class Losing(MemoryBackend):
+        """The first attempt is on its way, and the second one does not get the lock."""
+
+        attempts = 0
+
+        def append_together(self, versions: Sequence[NewVersion]) -> None:
+            self.attempts += 1
+            if self.attempts == 1:
+                raise UnknownOutcomeError from TimeoutError("no answer within 5 s")
+            raise LockTimeoutError("the lock is another's")
+
+    backend = Losing()
+    cm = CheckpointManager(backend, key=KEY)
+    with pytest.raises(StorageError, match="it is not known whether") as caught:
+        cm.save_checkpoint("train", 1) if kind == "one stage" else cm.save_checkpoints({"train": 1, "test": 1})
+    assert isinstance(caught.value.__cause__, LockTimeoutError)
+    with pytest.raises(LockTimeoutError):  # and nothing was begun
+        cm.save_checkpoint("train", 1) if kind == "one stage" else cm.save_checkpoints({"train": 1, "test": 1})
+
+
+@pytest.mark.parametrize("fault", [StorageError("the connection is gone"), LockTimeoutError("the lock is another's")])
+@pytest.mark.parametrize("kind", ["one stage", "several"])
+def test_a_fault_right_after_the_write_does_not_say_that_nothing_was_written(kind: str, fault: CheckpointError) -> None:
+    class Failing(MemoryBackend):
+        fault: CheckpointError | None = None
+        is_written = False
+
+        def append_together(self, versions: Sequence[NewVersion]) -> None:
+            super().append_together(versions)
+            self.is_written = True
+
+        def read_record(self, *args: Any, **options: Any) -> Record | None:
+            if self.is_written and self.fault is not None:
+                raise self.fault
+            return super().read_record(*args, **options)
+
+    backend = Failing()
+    cm = CheckpointManager(backend, key=KEY)
+    backend.fault = fault
+    with pytest.raises(StorageError, match=r"was written, and could not be checked afterwards"):
+        cm.save_checkpoint("train", 1) if kind == "one stage" else cm.save_checkpoints({"train": 1, "test": 1})
+    backend.fault = None
+    assert contents(cm) == [1]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("kind", ["one stage", "several"])
+def test_a_write_without_an_answer_is_tried_again_no_longer_than_the_backend_is_patient(kind: str) -> None:
+    class Silent(MemoryBackend):
+        attempts = 0
+
+        def append_together(self, versions: Sequence[NewVersion]) -> None:
+            self.attempts += 1
+            raise UnknownOutcomeError from TimeoutError("no answer within 5 s")
+
+    backend = Silent()
+    cm = CheckpointManager(backend, key=KEY, lock_timeout=0)
+    with pytest.raises(StorageError, match="it is not known whether"):
+        cm.save_checkpoint("train", 1) if kind == "one stage" else cm.save_checkpoints({"train": 1, "test": 1})
+    assert backend.attempts == 1
 
 
 @pytest.mark.parametrize("act", [OPERATIONS["save"][0], lambda cm: cm.import_bundle(bundle_of_another_store(), key=KEY)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -31,8 +32,16 @@ from checkpoint_manager._store.history import LONG, Tip
 from checkpoint_manager._store.last_seen import seen_line
 from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends import base
 from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
-from checkpoint_manager.errors import Hint, IntegrityError, PayloadError, StorageError, VersionConflictError
+from checkpoint_manager.errors import (
+    Hint,
+    IntegrityError,
+    LockTimeoutError,
+    PayloadError,
+    StorageError,
+    VersionConflictError,
+)
 from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
@@ -337,15 +346,16 @@ def append_entry(
         StorageError: It was not written, or the backend never answered whether it was.
     """
     cause: BaseException | None = None
-    for _ in range(_LOST_ANSWERS):
+    for _ in attempts(store):
         try:
-            store.append(stage, number, entry, data, session, check)
+            with after_attempt(cause):
+                store.append(stage, number, entry, data, session, check)
         except VersionAbsentError:  # deleted meanwhile
             raise VersionTakenError from None
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
             try:
                 is_own = is_mine(store, stage, number, entry)
-            except StorageError as silence:
+            except (StorageError, LockTimeoutError) as silence:
                 cause = silence
                 break
             if is_own:
@@ -365,6 +375,26 @@ def append_entry(
     raise StorageError(message, hint="Load the newest version to see, when the storage answers again", stage=stage) from cause
 
 
+def attempts(store: Store) -> Iterator[None]:
+    """Yield for each attempt at a write whose answer is lost: a few, and none after the storage was waited for long enough."""
+    deadline = time.monotonic() + max(store.backend.patience, base.LEAST_ANSWER_SECONDS)
+    for _ in range(_LOST_ANSWERS):
+        yield
+        if time.monotonic() > deadline:
+            return
+
+
+@contextmanager
+def after_attempt(cause: BaseException | None) -> Iterator[None]:
+    """Say of a lock that was lost that nothing is known, if an earlier attempt, whose answer was lost, may still arrive."""
+    try:
+        yield
+    except LockTimeoutError as error:
+        if cause is None:
+            raise
+        raise UnknownOutcomeError from error
+
+
 def finish(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> None:
     """Seal a version again whose answer was lost, as the key may have been given up meanwhile, unless its number was."""
     with _after_the_write(store, stage, number):
@@ -380,7 +410,7 @@ def _after_the_write(store: Store, stage: str, number: int) -> Iterator[None]:
     """Say of a failure that the version was written, so that the caller does not save it again."""
     try:
         yield
-    except StorageError as error:
+    except (StorageError, LockTimeoutError) as error:
         where = f"version {number} of stage {printable(stage)} in {store.backend.location}"
         message = f"{where} was written, and could not be checked afterwards: {printable(error.message)}"
         hint = "Load the newest version before you save again"

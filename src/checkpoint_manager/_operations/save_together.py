@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._operations.save import always_taken, expect, finish, is_mine, place_after
+from checkpoint_manager._operations.save import after_attempt, always_taken, attempts, expect, finish, is_mine, place_after
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
-from checkpoint_manager.errors import CheckpointError, StorageError
+from checkpoint_manager.errors import CheckpointError, LockTimeoutError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,15 +82,16 @@ def _write(store: Store, versions: Sequence[tuple[str, int, Entry, Buffer]], ses
     """
     names = ", ".join(printable(stage) for stage, *_ in versions)
     cause: BaseException | None = None
-    for _ in range(_ATTEMPTS):
+    for _ in attempts(store):
         try:
-            store.append_together(versions)
+            with after_attempt(cause):
+                store.append_together(versions)
         except VersionAbsentError:
             raise _deleted(store, names) from None
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
             try:
                 is_written = any(is_mine(store, stage, number, entry) for stage, number, entry, _ in versions)
-            except StorageError as silence:
+            except (StorageError, LockTimeoutError) as silence:
                 cause = silence
                 break
             if not is_written and not isinstance(error, UnknownOutcomeError):

@@ -36,7 +36,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import NewVersion, RecordChangedError, UnknownOutcomeError, VersionAbsentError
 from checkpoint_manager.backends.maintenance import maintenance_of
-from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
+from checkpoint_manager.errors import FormatError, Hint, IntegrityError, LockTimeoutError, RollbackError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -175,7 +175,7 @@ class SealedStore:
         try:
             if self.refresh_keys(session).active[0] != key_id:
                 self.replace(stage, version, entry, data, session)  # a rotation that the lock did not hold up gave it up
-        except StorageError as error:  # after the write
+        except (StorageError, LockTimeoutError) as error:  # after the write
             raise UnknownOutcomeError from error
 
     def append_together(self, versions: Sequence[tuple[str, int, Entry, Buffer]]) -> None:
@@ -197,7 +197,7 @@ class SealedStore:
             if self.refresh_keys().active[0] != key_id:
                 for version in versions:
                     self.replace(*version)
-        except StorageError as error:  # after the write
+        except (StorageError, LockTimeoutError) as error:  # after the write
             raise UnknownOutcomeError from error
 
     def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
