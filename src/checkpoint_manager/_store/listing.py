@@ -1,4 +1,7 @@
-"""The versions of a stage, newest first: damaged and missing ones are among them."""
+"""The versions of a stage, newest first: damaged and missing ones are among them.
+
+Which one is the newest, and whether it may be believed, :mod:`checkpoint_manager._store.history` finds out.
+"""
 
 from __future__ import annotations
 
