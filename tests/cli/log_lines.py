@@ -52,6 +52,12 @@ def _older(folder: Path, **options: Any) -> CheckpointManager:
         return CheckpointManager(folder / "checkpoints", **options)
 
 
+def _removed_state(folder: Path) -> None:
+    cm = opened(folder)
+    shutil.rmtree(Path.home() / ".local/state")
+    cm.save_checkpoint("train", 4)
+
+
 def _lost_attachment(folder: Path) -> bool:
     cm = opened(folder)
     cm.save_checkpoint("train", attachments={"w": b"content"})
@@ -499,7 +505,8 @@ LINES = [
     Line("_store/key_sources.py", "The %s %s can be read", _readable_key, "WARNING"),
     Line("_store/key_sources.py", "The %s %s can be replaced", _replaceable_key, "WARNING"),
     Line("_store/last_seen.py", "Others may replace", _exposed_state, "WARNING"),
-    Line("_store/last_seen.py", "What was seen", _no_state, "WARNING"),
+    Line("_store/last_seen.py", "What was seen of this store can't", _no_state, "WARNING"),
+    Line("_store/last_seen.py", "What was seen of this store was removed", _removed_state, "WARNING"),
     Line("_store/open_keyring.py", "A new key was made", _first_store, "WARNING"),
     Line("_store/open_keyring.py", "%s", _older_keyring, "WARNING"),
     Line("_store/open_keyring.py", "The store %s", _emptied, "WARNING"),

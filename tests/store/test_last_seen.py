@@ -192,3 +192,27 @@ def test_without_its_folder_no_other_place_was_seen(tmp_path: Path) -> None:
     assert locations.others("0" * 32, "/data/b") == ["/data/a"]
     shutil.rmtree(tmp_path / "state")
     assert locations.others("0" * 32, "/data/b") == []
+
+
+def test_a_state_directory_that_is_removed_under_a_running_process_is_made_again(
+    last_seen: LastSeen, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last_seen.remember("train", SeenVersion(1, "a" * 32))
+    shutil.rmtree(tmp_path / ("0" * 32))
+    for number in (2, 3):
+        last_seen.remember("train", SeenVersion(number, "b" * 32))
+    assert LastSeen("0" * 32, tmp_path).recall("train") == SeenVersion(3, "b" * 32)
+    assert stat.S_IMODE((tmp_path / ("0" * 32)).stat().st_mode) == 0o700
+    assert caplog.text.count("was removed while it was in use") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_one_that_another_user_makes_instead_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = tmp_path / "checkpoint_manager"
+    last_seen = LastSeen("0" * 32, state)
+    shutil.rmtree(state)
+    state.mkdir()
+    os.chown(state, 12345, 12345)
+    last_seen.remember("train", SeenVersion(1, "a" * 32))
+    assert "belongs to another user" in caplog.text
+    assert last_seen.recall("train") is None

@@ -222,7 +222,7 @@ class _Folder:
         try:
             file = self._kept.pop(name, None)
             if file is None or not os.fstat(file.number).st_nlink:
-                file, _ = self._open(name, _OPEN | os.O_CREAT)
+                file = self._made(name)
             line_there = os.pread(file.number, _MAX_BYTES, 0)
             present = re.match(pattern, line_there) if isinstance(pattern, bytes) else pattern.match(line_there)
             if present is None:
@@ -231,10 +231,32 @@ class _Folder:
             elif even_if_older or int(present[1]) < number:
                 os.pwrite(file.number, line + rest + left if left else line, 0)
             self._kept[name] = file
+        except CheckpointError as error:
+            self._warn(str(error))
         except OSError as error:
             if not is_refusal(error):
                 raise
             self._warn(f"{self._directory}: {error.strerror}")
+
+    def _made(self, name: str) -> Descriptor:
+        """Open a line to be changed, which is made if it is not there, and its folder, too.
+
+        Raises:
+            StorageError: The folder was removed, and is now that of another user.
+        """
+        try:
+            return self._open(name, _OPEN | os.O_CREAT)[0]
+        except FileNotFoundError:
+            _make_private(self._directory)
+            self._tell_of_removal()
+            return self._open(name, _OPEN | os.O_CREAT)[0]
+
+    def _tell_of_removal(self) -> None:
+        _LOG.warning(
+            "What was seen of this store was removed while it was in use (%s), and is remembered again from here on: "
+            "an older copy of a stage is noticed once that was seen again",
+            self._directory,
+        )
 
     def _warn(self, why: str) -> None:
         if not self._warned:
@@ -278,6 +300,9 @@ class SeenLocations(_Folder):
                 with contextlib.suppress(ValueError, SyntaxError):
                     found.add(str(load("ast").literal_eval(match[0][33:-1].decode("ascii"))))
         return sorted(each for each in found - {location} if _file_of_location(each) in files)
+
+    def _tell_of_removal(self) -> None:
+        """Say nothing: what is removed here is removed for :class:`LastSeen`, too."""
 
     def _warn(self, why: str) -> None:
         """Say nothing: what fails here fails for :class:`LastSeen`, too."""
