@@ -255,6 +255,22 @@ class TestLocations:
             CheckpointManager("", key=KEY)
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("folder", ["history", "history/train", "history/new/deep", ".locks", "damaged/x"])
+    @pytest.mark.parametrize("location", ["{}/store/{}", "sqlite:///{}/store/{}/store.db", "{}/link/{}"])
+    def test_one_in_a_folder_of_another_store_is_refused(self, tmp_path: Path, folder: str, location: str) -> None:
+        CheckpointManager(tmp_path / "store", key=KEY).save_checkpoint("train", 1)
+        (tmp_path / "link").symlink_to("store")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(LocationError, match=f"belongs to the store {tmp_path / 'store'}. Choose a directory outside"):
+            CheckpointManager(location.format(tmp_path, folder), key=KEY)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_one_that_was_begun_there_is_opened(self, tmp_path: Path) -> None:
+        CheckpointManager(tmp_path / "inner", key=KEY).save_checkpoint("train", 1)
+        CheckpointManager(tmp_path / "store", key=KEY).save_checkpoint("train", 1)
+        (tmp_path / "inner").rename(tmp_path / "store" / "history" / "inner")
+        assert CheckpointManager(tmp_path / "store" / "history" / "inner", key=KEY).load_checkpoint("train") == 1
+
     def test_the_home_directory_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -75,7 +75,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         durability: ``relaxed`` leaves out the syncs of each save.
 
     Raises:
-        LocationError: The path holds a character that no path can hold.
+        LocationError: The path holds a character that no path can hold, or lies in a folder of another store.
         StorageError: The directory can't be made or opened.
     """
 

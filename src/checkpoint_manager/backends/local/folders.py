@@ -15,6 +15,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.local import layout, pending
 from checkpoint_manager.backends.maintenance import Leftover
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
+from checkpoint_manager.errors import LocationError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -26,7 +27,14 @@ _RESERVE_BYTES = 64 * 1024
 
 
 def make_store_directory(path: str) -> None:
-    """Make the store's directory and its missing parents. Until it holds a keyring, make their names durable, too."""
+    """Make the store's directory and its missing parents. Until it holds a keyring, make their names durable, too.
+
+    Raises:
+        LocationError: It holds no keyring, and lies in a folder of another store, where it would count as damage.
+    """
+    is_begun = os.path.lexists(os.path.join(path, layout.KEYRING))
+    if not is_begun:
+        _refuse_inside_of_a_store(path)
     missing: list[str] = []
     here = path
     while not os.path.isdir(here):
@@ -34,8 +42,17 @@ def make_store_directory(path: str) -> None:
         here = os.path.dirname(here)
     for directory in reversed(missing):
         files.make_directory(directory)
-    if not os.path.lexists(os.path.join(path, layout.KEYRING)):
+    if not is_begun:
         _sync_names_up_to(path)
+
+
+def _refuse_inside_of_a_store(path: str) -> None:
+    folder = path
+    while folder != (above := os.path.dirname(folder)):
+        if os.path.basename(folder) in layout.FOLDERS and os.path.lexists(os.path.join(above, layout.KEYRING)):
+            message = f"no store can be made at {printable(path)}: {printable(folder)} belongs to the store {printable(above)}"
+            raise LocationError(message, hint="Choose a directory outside of that store")
+        folder = above
 
 
 def _sync_names_up_to(path: str) -> None:

@@ -35,6 +35,8 @@ KEYRING = "keyring.json"
 HISTORY = "history"
 DAMAGED = "damaged"
 LOCKS = ".locks"
+FOLDERS = {HISTORY, DAMAGED, LOCKS}
+"""The folders of a store that are its own."""
 RESERVE, RESERVED_NAME = ".reserve", ".reserve.name"
 GAPS = "gaps"
 TAGS = "tags"
