@@ -81,6 +81,13 @@ def test_a_stage_that_begins_with_a_dash_follows_the_dashes(program: Program, st
     assert CheckpointManager(store).stages() == ["-x", "clean", "train"]
 
 
+def test_a_version_of_another_stage_is_not_the_name_of_a_new_one(program: Program, store: Path) -> None:
+    refused = program("run", "train@1", "--", "true")
+    assert refused.code == 2
+    assert "train@1 names version 1 of stage train, and run makes a version of its own. Name the stage alone" in refused.err
+    assert program("run", "mail@home", "--", "true").code == 0
+
+
 def test_another_command_and_again_run_it_again(program: Program, store: Path, tmp_path: Path) -> None:
     program("run", "new", "--", *COUNT)
     assert "arguments changed: command" in program("run", "new", "--", *COUNT, "x").err

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import times
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import explain
@@ -82,6 +83,25 @@ def tags_by_version(cm: CheckpointManager, stage: str) -> dict[int, list[str]]:
     except CheckpointError as error:
         say(f"warning: {explain(error)}")
     return found
+
+
+def refuse_a_selector(cm: CheckpointManager, stage: str, instead: str, hint: str = "") -> None:
+    """Raise if this names a version of another stage, as where versions are read, and there is no stage of this name yet.
+
+    Args:
+        cm: The store.
+        stage: What was given as the name of a stage to be written to.
+        instead: What the command does with it.
+        hint: What else there is to do than to name the stage alone.
+
+    Raises:
+        UsageError: It does.
+    """
+    meant, _, version = stage.rpartition("@")
+    there = cm.stages(prefix=meant) if meant else []
+    if meant in there and stage not in there:
+        message = f"{printable(stage)} names version {printable(version)} of stage {printable(meant)}, and {instead}"
+        raise UsageError(message, hint=f"Name the stage alone{hint}")
 
 
 def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -22,7 +22,7 @@ from checkpoint_manager.cli.commands.run_process import CommandFailedError, Proc
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Age, Seconds, store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
-from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.cli.selector import refuse_a_selector, stage_names
 from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.stages.report import duration
 
@@ -153,6 +153,7 @@ def run(  # noqa: PLR0913  # options, by name
     stdin = stdin_of() if is_compared or retries else INHERITED
     around = {**_compared(inputs, outputs, names), "stdin": stdin.digest} if is_compared else {}
     cm = access.open()
+    refuse_a_selector(cm, stage, "run makes a version of its own")
     if again:
         cm.clear_checkpoint(stage)
     runner, backend = cm._runner, cm._store.backend  # noqa: SLF001  # of this very package: the command holds the run's lock

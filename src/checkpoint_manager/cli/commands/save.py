@@ -16,11 +16,10 @@ from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.cli.selector import refuse_a_selector, stage_names
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.manager import CheckpointManager
 
 _MOST_CHARACTERS = 40
 """How much of a number a message shows."""
@@ -70,7 +69,8 @@ def save(
         raise UsageError("--attach names an attachment twice", hint="Give each name once")
     cm = access.open()  # fails before a long input is read
     if expect is None:
-        _refuse_a_selector(cm, stage)
+        new = shlex.join(["checkpoint-manager", "save", "--expect", "0", stage])
+        refuse_a_selector(cm, stage, "save makes a new one", f", or for a new stage of this name: {printable(new)}")
     attachments = {name: Path(path) for name, path in attached}
     data = _json_from(file)
     with progress_of("attaching") as step:
@@ -81,16 +81,6 @@ def save(
         write_json("save", {"version": version_fields(version)})
     else:
         write_line(str(version.number))
-
-
-def _refuse_a_selector(cm: CheckpointManager, stage: str) -> None:
-    """Raise if this names a version of another stage, as where versions are read, and there is no stage of this name yet."""
-    meant, _, version = stage.rpartition("@")
-    there = cm.stages(prefix=meant) if meant else []
-    if meant in there and stage not in there:
-        example = shlex.join(["checkpoint-manager", "save", "--expect", "0", stage])
-        message = f"{printable(stage)} names version {printable(version)} of stage {printable(meant)}, and save makes a new one"
-        raise UsageError(message, hint=f"Name the stage alone, or for a new stage of this name: {printable(example)}")
 
 
 def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
