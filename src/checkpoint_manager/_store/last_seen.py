@@ -37,7 +37,7 @@ from checkpoint_manager._filesystem import user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.files import NO_ATIME
-from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
+from checkpoint_manager._filesystem.os_errors import HINTS_BY_ERRNO, is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._format import documents
 from checkpoint_manager._format.digest import sha256
@@ -195,7 +195,8 @@ class _Folder:
         if not is_refusal(error):
             raise error
         message = f"can't read what was seen of this store: {path}: {error.strerror}; nothing was changed"
-        raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error
+        hint = HINTS_BY_ERRNO.get(error.errno or 0, "Try again")
+        raise StorageError(message, hint=hint, errno=error.errno, filename=path) from error
 
     def _open(self, name: str, flags: int) -> tuple[Descriptor, os.stat_result]:
         file = Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))

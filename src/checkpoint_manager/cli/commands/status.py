@@ -24,6 +24,7 @@ from checkpoint_manager.errors import (
     IntegrityError,
     LockTimeoutError,
     RollbackError,
+    StorageError,
 )
 from checkpoint_manager.stages.display import items
 from checkpoint_manager.stages.report import duration
@@ -50,7 +51,9 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 )
 @several_stores_options
 def status(accesses: list[Access], *, watched: bool, interval: float, is_list: bool, as_json: bool) -> int:
-    """Show each stage with its newest version, and whether it is whole. Exits with 13 if one is not.
+    """Show each stage with its newest version, and whether it is whole.
+
+    Exits with 13 if one is not, and with 20 if the operating system does not let one be read.
 
     A stage whose function or loop runs now, in whatever process, is shown as running: since when, by whom, and how far it is.
 
@@ -73,12 +76,13 @@ def status(accesses: list[Access], *, watched: bool, interval: float, is_list: b
 def _show(access: Access) -> int:
     cm = access.open()
     with progress_of("reading") as step:
-        rows = _Look(cm).rows(step)
+        look = _Look(cm)
+        rows = look.rows(step)
     if access.as_json:
         write_json("status", {"store": access.location, "stages": rows})
     else:
         _write(access, rows)
-    return Exit.INTEGRITY if any(row["problem"] for row in rows) else Exit.DONE
+    return look.code
 
 
 def _write(access: Access, rows: list[dict[str, Any]]) -> None:
@@ -98,10 +102,7 @@ def _show_list(accesses: list[Access], *, as_json: bool) -> int:
     for access in accesses:
         name_store(access.shown)
         rows, problem, code = _rows_of(access, secret)
-        found.append({"store": access.location, "stages": rows, "problem": problem})
-        if any(row["problem"] for row in rows):
-            code = Exit.INTEGRITY
-        found[-1]["exit_code"] = int(code)
+        found.append({"store": access.location, "stages": rows, "problem": problem, "exit_code": int(code)})
         if not as_json:
             if len(found) > 1:
                 write_line("")
@@ -117,7 +118,8 @@ def _rows_of(access: Access, secret: KeyFile | Passphrase | None) -> tuple[list[
     """Return the rows of a store; or why it can't be read, and the exit code for that."""
     try:
         with access.open(key=secret) as cm:
-            return _Look(cm).rows(), None, Exit.DONE
+            look = _Look(cm)
+            return look.rows(), None, look.code
     except CheckpointError as error:
         return [], explain(error), exit_of(error)
 
@@ -162,9 +164,14 @@ def _drawn(look: _Look | CheckpointError) -> list[list[str]]:
 
 
 class _Look:
-    """Looks at a store, once or again and again. A version that was read is not read again."""
+    """Looks at a store, once or again and again. A version that was read is not read again.
+
+    Attributes:
+        code: The exit code after what was found.
+    """
 
     def __init__(self, cm: CheckpointManager) -> None:
+        self.code = Exit.DONE
         self._cm = cm
         self._seen: dict[str, dict[str, Any]] = {}
 
@@ -173,6 +180,8 @@ class _Look:
         found = self._cm.status(verified=True, progress=step) if not self._seen else map(self._again, self._cm.status())
         rows: list[dict[str, Any]] = []
         for each in found:
+            if each.error is not None and self.code != Exit.INTEGRITY:
+                self.code = Exit.STORAGE if isinstance(each.error, StorageError) else Exit.INTEGRITY
             row = self._seen[each.stage] = self._seen.get(each.stage) or _row(each)
             rows.append({**row, "stale": each.stale, "running": list(map(_run_fields, each.running))})
         return rows
