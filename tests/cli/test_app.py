@@ -320,7 +320,7 @@ def test_a_module_that_is_missing_does_not_look_like_an_answer(store: Path, stde
         assert subprocess.run([sys.executable, "-c", program], stderr=errors, check=False).returncode == 70
 
 
-@pytest.mark.parametrize("limit", [5, 6, 7])
+@pytest.mark.parametrize("limit", range(5, 12))
 def test_too_few_open_files_are_not_called_a_bug(store: Path, limit: int) -> None:
     program = f"""
         import resource, sys
@@ -363,6 +363,30 @@ def test_a_store_that_this_user_may_not_look_at_is_refused_by_the_system_and_not
         assert result.code == (1 if command == "doctor" else 20)
         assert "can't be looked at" in result.err + result.out
     assert cli("status", "--store", "").code == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "init",
+        "init --store sqlite:///x.db",
+        "status --store sqlite:///x.db",
+        "status",
+        "has train",
+        "copy other --store {store}",
+        "export all.bundle --store {store} {words}",
+        "save clean {store}/../one.json --attach a=a.txt --store {store}",
+    ],
+)
+def test_a_working_directory_that_is_gone_is_named(
+    cli: Cli, store: Path, line: str, words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (tmp_path / "one.json").write_text("1")
+    result = cli(*line.format(store=store, words=" ".join(words)).split())
+    assert (result.code, "the working directory is gone. Change to another one" in result.err) == (20, True), result
 
 
 def test_a_store_is_named_by_its_url_too_and_no_password_of_it_is_shown(cli: Cli) -> None:

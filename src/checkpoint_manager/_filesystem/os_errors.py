@@ -98,9 +98,20 @@ def translate(error: BaseException, action: str, path: str, stage: str | None = 
     if isinstance(error, OSError) and error.errno is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         where = named if os.path.isabs(named) else os.path.join(path, named) if named not in {"", path} else path
-        message = f"{_what(action, stage, version)}: {where}: {error.strerror or error}"
+        reason = error.strerror or str(error)
         hint = HINTS_BY_ERRNO.get(error.errno, "Correct what the operating system reports, then try again")
+        if error.errno == errno.ENOENT and not os.path.isabs(where) and _has_no_working_directory():
+            reason, hint = "the working directory is gone", "Change to another one, or give the whole path"
+        message = f"{_what(action, stage, version)}: {where}: {reason}"
         raise StorageError(message, hint=hint, errno=error.errno, filename=where, stage=stage, version=version) from error
+
+
+def _has_no_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _what(action: str, stage: str | None, version: int | None) -> str:
