@@ -29,7 +29,7 @@ from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._store.key_sources import create_key_file
-from checkpoint_manager._store.last_seen import LastSeen
+from checkpoint_manager._store.last_seen import LastSeen, Line
 from checkpoint_manager.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
@@ -414,19 +414,19 @@ class TestRotation:
         cm, other = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
         other.keys.add(OTHER_KEY)
         keyring = cm.keys._store.keyring
-        recall = keyring.last_seen.recall_keyring
+        recall = keyring.last_seen.line
 
-        def slowly() -> tuple[int, str] | None:
-            keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
+        def slowly(name: str) -> Line:
+            keyring.last_seen.line = recall  # type: ignore[method-assign]
             held = keyring.current
             other.keys._store.keyring.change(
                 lambda opened: begin_rotation(opened, also=[Secret("key-file", Hidden(OTHER_KEY))]), 1
             )
             keyring.refresh()  # the other thread
             assert keyring.current is not held
-            return recall()
+            return recall(name)
 
-        keyring.last_seen.recall_keyring = slowly  # type: ignore[method-assign]
+        keyring.last_seen.line = slowly  # type: ignore[method-assign]
         keyring.refresh()
         assert keyring.unlocked.rotating
 
@@ -435,17 +435,17 @@ class TestRotation:
         cm, other = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
         other.keys.add(OTHER_KEY)
         keyring = cm.keys._store.keyring
-        recall = keyring.last_seen.recall_keyring
+        recall = keyring.last_seen.line
 
-        def slowly() -> tuple[int, str] | None:
-            keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
+        def slowly(name: str) -> Line:
+            keyring.last_seen.line = recall  # type: ignore[method-assign]
             keyring.refresh()  # the other thread
             other.keys._store.keyring.change(
                 lambda opened: begin_rotation(opened, also=[Secret("key-file", Hidden(OTHER_KEY))]), 1
             )
-            return recall()
+            return recall(name)
 
-        keyring.last_seen.recall_keyring = slowly  # type: ignore[method-assign]
+        keyring.last_seen.line = slowly  # type: ignore[method-assign]
         assert keyring.refresh().unlocked.rotating
 
     def test_one_that_opens_the_store_while_the_keyring_changes_sees_no_rollback(

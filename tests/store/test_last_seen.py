@@ -15,7 +15,7 @@ import pytest
 
 from checkpoint_manager import StorageError
 from checkpoint_manager._format.keyring import SeenKeyring
-from checkpoint_manager._store.last_seen import LastSeen, SeenLocations, SeenRecord, SeenVersion
+from checkpoint_manager._store.last_seen import KEYRING, LastSeen, SeenLocations, SeenRecord, SeenVersion, seen_keyring
 from tests import forking
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def test_a_keyring_is_not_forgotten_for_an_older_one_unless_that_is_meant(last_s
     newer, older = (SeenKeyring(serial, f"{serial:064x}", "0" * 16, "a" * 64) for serial in (10**15, 2))
     last_seen.remember_keyring(newer)
     last_seen.remember_keyring(older)
-    assert last_seen.recall_keyring() == newer
+    assert seen_keyring(last_seen.line(KEYRING).line) == newer
     last_seen.remember_keyring(older, even_if_older=True)
-    assert last_seen.recall_keyring() == older
+    assert seen_keyring(last_seen.line(KEYRING).line) == older
 
 
 def test_each_location_has_the_store_that_was_seen_there_last(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:
         return None
     known_gaps = store.known_gaps.get(stage)
-    if known_gaps is None:  # a look found their record damaged, which stops a writer
+    if known_gaps is None or not store.has_compared(stage):  # a look found their record damaged, which stops a writer
         return None
     left = None
     if not store.last_seen.is_still(stage, tip.version, tip.id):

@@ -143,6 +143,7 @@ class History:
         has_new_gaps = gaps is None or gaps[1] is not backend.read_record(
             "gaps", stage, limit=MAX_GAPS_BYTES, known=gaps[1], session=session
         )  # read after the look: what was deleted by then is recorded by now
+        has_new_gaps = has_new_gaps or not self._store.has_compared_gaps(stage)
         if (has_new_gaps and known is not None) or (seen is not None and number < seen.version):
             number, durable = backend.newest(stage, exact=True, session=session)
             if seen is not None and number < seen.version and self.take_back(stage, number, session):

@@ -31,6 +31,7 @@ import errno
 import functools
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from checkpoint_manager._filesystem import user_directories
@@ -58,6 +59,8 @@ _VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
 _RECORD = rb"([0-9]{12,19}) ([0-9a-f]{32})\n"
 """Compiled on first use: few stages have records."""
 _KEYRING = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{64})(?: ([0-9a-f]{16}) ([0-9a-f]{64}))?\n")
+KEYRING = "keyring"
+"""The name of the file in which the newest keyring is remembered."""
 _MOST_LOCATIONS = 1000
 """How many are looked at for copies of a store."""
 _LOCATION = re.compile(rb"([0-9a-f]{32}) .+\n", re.DOTALL)
@@ -123,6 +126,18 @@ class SeenRecord(NamedTuple):
 
     serial: int
     id: str
+
+
+class Line(NamedTuple):
+    """A line of this user's memory as it was read, to find out whether another one was written since.
+
+    Attributes:
+        line: The line; nothing if there was none.
+        since: What changes when another one is written; None if it might not.
+    """
+
+    line: bytes
+    since: Stamp | None
 
 
 class _Folder:
@@ -375,13 +390,25 @@ class LastSeen(_Folder):
 
     def is_unchanged(self, stage: str, since: Stamp) -> bool:
         """Return whether no other version of a stage was remembered; False if that is not certain."""
-        name = _file_of(stage)
+        return self._is_unchanged(_file_of(stage), since)
+
+    def _is_unchanged(self, name: str, since: Stamp) -> bool:
         kept = self._kept.get(name)
         try:  # another thread may close what is kept; whatever file has its number then is another one
             status = os.stat(f"{self._directory}/{name}", follow_symlinks=False) if kept is None else os.fstat(kept.number)
         except OSError:
             return False
         return stamp(status) == since
+
+    def is_same(self, name: str, before: Line) -> bool:
+        """Return whether a line is still the one that was read before."""
+        return (before.since is not None and self._is_unchanged(name, before.since)) or self._read(name) == before.line
+
+    def line(self, name: str) -> Line:
+        """Return a line by the name of its file."""
+        now = time.time_ns()
+        line, status = self._examine(name)
+        return Line(line, None if status is None else self.stamp(status, now))
 
     def is_still(self, stage: str, version: int, version_id: str) -> bool:
         """Return whether this version is the newest one that was seen of a stage; False if that is not certain."""
@@ -443,26 +470,36 @@ class LastSeen(_Folder):
 
     def recall_record(self, stage: str, name: SeenRecordName) -> SeenRecord:
         """Return the newest record of this name that was seen of a stage."""
-        line = self._read(f"{_file_of(stage)}.{name}")
-        match = re.match(_RECORD, line) if line else None
-        return SeenRecord(int(match[1]), match[2].decode()) if match else SeenRecord(0, "")
+        return seen_record(self._read(file_of_record(stage, name)))
 
     def remember_record(self, stage: str, name: SeenRecordName, seen: SeenRecord) -> None:
         """Write down the newest record of this name of a stage; it never replaces a newer one."""
-        self.write(f"{_file_of(stage)}.{name}", _RECORD, seen.serial, f"{seen.serial:012d} {seen.id}\n".encode())
-
-    def recall_keyring(self) -> SeenKeyring | None:
-        """Return the newest keyring that was seen, or None."""
-        match = _KEYRING.match(self._read("keyring"))
-        if match is None:
-            return None
-        digest, key_id, public = ((group or b"").decode() for group in match.groups()[1:])
-        return SeenKeyring(int(match[1]), digest, key_id, public)
+        self.write(file_of_record(stage, name), _RECORD, seen.serial, f"{seen.serial:012d} {seen.id}\n".encode())
 
     def remember_keyring(self, seen: SeenKeyring, *, even_if_older: bool = False) -> None:
         """Write down the newest keyring; it never replaces a newer one unless its user accepts an older one."""
         line = f"{seen.serial:012d} {seen.digest} {seen.key_id} {seen.public}\n".encode()
-        self.write("keyring", _KEYRING, seen.serial, line, even_if_older=even_if_older)
+        self.write(KEYRING, _KEYRING, seen.serial, line, even_if_older=even_if_older)
+
+
+def file_of_record(stage: str, name: SeenRecordName) -> str:
+    """Return the name of the file in which the newest record of this name of a stage is remembered."""
+    return f"{_file_of(stage)}.{name}"
+
+
+def seen_record(line: bytes) -> SeenRecord:
+    """Return what such a file says."""
+    match = re.match(_RECORD, line) if line else None
+    return SeenRecord(int(match[1]), match[2].decode()) if match else SeenRecord(0, "")
+
+
+def seen_keyring(line: bytes) -> SeenKeyring | None:
+    """Return what the line about the newest keyring says; None if it says nothing."""
+    match = _KEYRING.match(line)
+    if match is None:
+        return None
+    digest, key_id, public = ((group or b"").decode() for group in match.groups()[1:])
+    return SeenKeyring(int(match[1]), digest, key_id, public)
 
 
 def seen_line(stage: str, version: int, version_id: str) -> SeenLine:

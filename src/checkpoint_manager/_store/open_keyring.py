@@ -19,7 +19,7 @@ from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, Unloc
 from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import key_sources
-from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
+from checkpoint_manager._store.last_seen import KEYRING, LastSeen, Line, SeenLocations, seen_keyring
 from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.backends.maintenance import maintenance_of
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, KeyUnavailableError, LockTimeoutError, RollbackError
@@ -74,6 +74,7 @@ class OpenKeyring:
         self._where = f"the keyring of {backend.location}"
         self._locations = SeenLocations() if backend.capabilities.persistent else None
         self._seen: SeenKeyring | None = None  # the newest keyring that this process has followed
+        self._compared = Line(b"", None)  # what this user had seen when the present keyring was compared with that
         store_here = self._store_seen_here()
         record = self._read()
         if record is None:
@@ -117,6 +118,14 @@ class OpenKeyring:
             known = self.current.unlocked.keys.get(key_id)
         return known
 
+    def is_compared(self) -> bool:
+        """Return whether this user has seen no other keyring since the present one was compared with what was seen.
+
+        Another process of this user may have seen a newer one. Should the older one come back, its place may show nothing:
+        who administers it sets the stamp of a row, equal objects have equal tags, and a directory may be moved back as a whole.
+        """
+        return self.last_seen.is_same(KEYRING, self._compared)
+
     def refresh(self) -> Current:
         """Read the keyring again if it has changed, and return it as it is now, whatever other threads have read before.
 
@@ -126,9 +135,8 @@ class OpenKeyring:
             WrongKeyError: The slot that this process opened the store with was removed.
         """
         current = self.current
-        if self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=current.record) is current.record:
-            return current
-        return self._follow(current)
+        record = self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=current.record)
+        return current if record is current.record and self.is_compared() else self._follow(current)
 
     def change(self, make: Callable[[UnlockedKeyring], UnlockedKeyring], timeout: float) -> UnlockedKeyring:
         """Replace the keyring with what ``make`` returns for the newest one, under the store's lock, durably.
@@ -169,7 +177,8 @@ class OpenKeyring:
         What was seen is recalled before the keyring is read, because another process may change both in between. A keyring
         that another thread has taken over meanwhile stays: it may be newer than the one read here.
         """
-        seen = self._newest_seen()
+        before = self.last_seen.line(KEYRING)
+        seen = self._newest_of(seen_keyring(before.line))
         record = self._read(current.record)
         if record is None:
             raise IntegrityError(f"{self._where} is gone while the store is in use", hint=_PUT_IT_BACK)
@@ -187,12 +196,11 @@ class OpenKeyring:
         else:
             self._seen = seen
         if self.current is current:
-            self.current = fresh
+            self.current, self._compared = fresh, before
         return fresh
 
-    def _newest_seen(self) -> SeenKeyring | None:
+    def _newest_of(self, seen: SeenKeyring | None) -> SeenKeyring | None:
         """Return the newest keyring seen by this user or, if that can't be remembered, by this process."""
-        seen = self.last_seen.recall_keyring()
         if self._seen is not None and (seen is None or seen.serial < self._seen.serial):
             return self._seen
         return seen

@@ -31,7 +31,7 @@ from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._lazy_log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
-from checkpoint_manager._store.last_seen import SeenRecord
+from checkpoint_manager._store.last_seen import Line, SeenRecord, file_of_record, seen_record
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import NewVersion, RecordChangedError, UnknownOutcomeError, VersionAbsentError
@@ -111,6 +111,7 @@ class SealedStore:
         self.on_rollback = on_rollback
         self.index: OpenIndex | None = None
         self.known_gaps: dict[str, tuple[Gaps, Record | None]] = {}
+        self._seen_gaps: dict[str, Line] = {}  # what this user had seen when those that are known were compared with that
         self._store_id = keyring.store_id
 
     # Sessions
@@ -145,7 +146,7 @@ class SealedStore:
         """
         known = self.keyring.current
         record = self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known.record, session=session)
-        return known if record is known.record else self.keyring.refresh()
+        return known if record is known.record and self.keyring.is_compared() else self.keyring.refresh()
 
     # Versions
 
@@ -364,10 +365,26 @@ class SealedStore:
         """
         known = self.known_gaps.get(stage, NO_GAPS)
         limit, record = sealed_gaps.RECORD.max_bytes, known[1]
-        if record is not None and self.backend.read_record("gaps", stage, limit=limit, known=record, session=session) is record:
+        if (
+            record is not None
+            and self.has_compared_gaps(stage)
+            and self.backend.read_record("gaps", stage, limit=limit, known=record, session=session) is record
+        ):
             return known
-        seen = self.last_seen.recall_record(stage, "gaps")
-        return self._gaps_newer_than(seen, stage, session)
+        return self._gaps_newer_than(self.last_seen.line(file_of_record(stage, "gaps")), stage, session)
+
+    def has_compared_gaps(self, stage: str) -> bool:
+        """Return whether this user has seen no other record of deletions since the known one was compared with what was seen.
+
+        Should an older one come back, its place may show nothing: see :meth:`OpenKeyring.is_compared`. Where no record is
+        known, whoever asks for a version looks for it.
+        """
+        compared = self._seen_gaps.get(stage)
+        return compared is None or self.last_seen.is_same(file_of_record(stage, "gaps"), compared)
+
+    def has_compared(self, stage: str) -> bool:
+        """Return whether this user has seen neither another keyring nor another record of deletions since the known ones."""
+        return self.keyring.is_compared() and self.has_compared_gaps(stage)
 
     def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
         """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
@@ -375,8 +392,9 @@ class SealedStore:
         found = self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy, session)
         return found or NO_GAPS
 
-    def _gaps_newer_than(self, seen: SeenRecord, stage: str, session: Session | None) -> tuple[Gaps, Record | None]:
-        """Read the record, after ``seen`` was recalled: so that it is never ahead of the store."""
+    def _gaps_newer_than(self, before: Line, stage: str, session: Session | None) -> tuple[Gaps, Record | None]:
+        """Read the record, after what was seen ``before``: so that it is never ahead of the store."""
+        seen = seen_record(before.line)
         gaps, record = self.found_gaps(stage, session)
         if gaps.serial < seen.serial and session is not None:  # the session may have asked before that was seen
             gaps, record = self.found_gaps(stage)
@@ -391,8 +409,15 @@ class SealedStore:
             if self.on_rollback == "raise":
                 raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
             _LOG.warning("%s", message)
-        self.known_gaps[stage] = gaps, record
+        self._know(stage, gaps, record, before)
         return gaps, record
+
+    def _know(self, stage: str, gaps: Gaps, record: Record | None, before: Line) -> None:
+        self.known_gaps[stage] = gaps, record
+        if record is None:  # most stages have none, and whoever asks for a version of such a stage looks for it
+            self._seen_gaps.pop(stage, None)
+        else:
+            self._seen_gaps[stage] = before
 
     def change_record(self, stage: str, change: Callable[[], T]) -> T:
         """Call a function that reads a record of a stage and writes it, again while others are faster; return its result.
@@ -421,7 +446,7 @@ class SealedStore:
         self.check_gaps(stage, gaps)
         record = self.write_record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps), expected, session)
         self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
-        self.known_gaps[stage] = gaps, record
+        self._know(stage, gaps, record, self.last_seen.line(file_of_record(stage, "gaps")))
 
     def check_gaps(self, stage: str, gaps: Gaps) -> None:
         """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""

@@ -111,6 +111,11 @@ class VerifiedVersions:
             self.sealed.popitem(last=False)
 
     def recall(self, stage: str) -> Verified | None:
-        """Return the newest version of a stage, if this user remembers no other one. The caller asks its mark for the rest."""
+        """Return the newest version of a stage, if this user remembers no other one, nor another keyring.
+
+        The caller asks its mark for the rest.
+        """
         verified = self._kept.get(stage)
-        return verified if verified is not None and self._store.last_seen.is_unchanged(stage, verified.seen) else None
+        if verified is None or not self._store.last_seen.is_unchanged(stage, verified.seen):
+            return None
+        return verified if self._store.keyring.is_compared() else None
