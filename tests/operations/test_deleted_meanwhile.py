@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Retention
+from checkpoint_manager._store import chains
 from checkpoint_manager._store.sealed_store import SealedStore
 from checkpoint_manager.backends.local import LocalBackend
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     Read = Callable[[CheckpointManager], object]
 
 KEY = bytes(range(32))
+
+
+@pytest.fixture
+def cm(tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(tmp_path / "store", key=KEY)
 
 
 @pytest.fixture
@@ -93,6 +99,33 @@ def test_versions_are_deleted_while_they_are_followed_to_what_was_seen(
     overtaken: Callable[[Read, int], list[object]], reads: Read, found: object
 ) -> None:
     assert overtaken(reads, 5) == [found, True]
+
+
+@pytest.mark.parametrize("later", [[4], [4, 5]])
+def test_versions_that_were_listed_just_now_are_deleted_beside_one_that_was_deleted_before(
+    cm: CheckpointManager, later: list[int]
+) -> None:
+    for number in range(1, 8):
+        cm.save_checkpoint("train", number)
+    cm.delete_versions("train", [3])
+    versions = cm.iter_history("train")
+    listed = [next(versions).number for _ in range(4)]
+    cm.delete_versions("train", later)
+    assert (listed, [(version.number, version.status) for version in versions]) == (
+        [7, 6, 5, 4],
+        [(2, "completed"), (1, "completed")],
+    )
+
+
+def test_versions_to_which_a_history_was_followed_before_are_deleted(
+    cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chains, "_STEPS", 0)
+    for number in range(1, 8):
+        cm.save_checkpoint("train", number)
+    assert cm.load_checkpoint("train", 4) == 4
+    cm.delete_versions("train", [3, 4])
+    assert [cm.load_checkpoint("train", number) for number in (2, 1, 5)] == [2, 1, 5]
 
 
 class TestVerify:

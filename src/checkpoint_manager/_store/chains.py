@@ -152,6 +152,8 @@ class Chains:
         for number, gap in sorted(steps, key=_number, reverse=True):
             if number < above - 1:
                 yield above - 1, None
+            if gap is not None and number >= above:  # the version above was deleted, too, since the chain was followed to it
+                gap = gap._replace(id=None)  # noqa: PLW2901
             yield number, gap
             above = number if gap is None else gap.first
 

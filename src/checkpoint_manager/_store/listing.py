@@ -154,7 +154,7 @@ def _across_gaps(store: Store, stage: str, below: int, above: int, wanted: str |
     for gap in reversed([*gaps.between(below + 1, above - 1)]):
         if gap.last < above - 1:
             return None
-        if None in {gap.id, wanted} or gap.id == wanted:
+        if gap.last >= above or None in {gap.id, wanted} or gap.id == wanted:  # the one above it may have gone with it since
             wanted = gap.before
         above = gap.first
     return wanted if above == below + 1 else None
