@@ -17,7 +17,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Retention
 from checkpoint_manager._store import chains
 from checkpoint_manager._store.sealed_store import SealedStore
-from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.local import LocalBackend, head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +126,30 @@ def test_versions_to_which_a_history_was_followed_before_are_deleted(
     assert cm.load_checkpoint("train", 4) == 4
     cm.delete_versions("train", [3, 4])
     assert [cm.load_checkpoint("train", number) for number in (2, 1, 5)] == [2, 1, 5]
+
+
+def test_a_version_is_deleted_while_a_reader_makes_it_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = CheckpointManager(tmp_path / "store", key=KEY, durability="relaxed")
+    for number in range(1, 6):
+        writer.save_checkpoint("train", number)
+    reader = CheckpointManager(tmp_path / "store", key=KEY)
+    sync, numbers = LocalBackend._sync_versions, head.numbers
+
+    def overtaken(folder: int) -> list[int]:
+        listed = [*numbers(folder)]
+        monkeypatch.undo()
+        writer.delete_versions("train", [3])
+        return listed
+
+    def sync_overtaken(*args: Any) -> None:
+        monkeypatch.setattr(head, "numbers", overtaken)
+        sync(*args)
+
+    monkeypatch.setattr(LocalBackend, "_sync_versions", sync_overtaken)
+    reader._store.flush("train")
+    assert head.numbers is numbers
+    assert reader.load_checkpoint("train") == 5
+    assert reader.verify().problems == ()
 
 
 class TestVerify:

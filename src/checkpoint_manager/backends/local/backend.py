@@ -519,7 +519,10 @@ class LocalBackend(HostLocks, LocalMaintenance):
         numbers = [number for number in head.numbers(folder) if found.durable < number <= found.number]
         if len(numbers) <= _SYNC_EVERY or not files.sync_file_system(folder):
             for number in numbers:
-                with contextlib.suppress(files.NotAFileError), files.OpenFile(layout.version_name(number), folder) as file:
+                with (
+                    contextlib.suppress(files.NotAFileError, FileNotFoundError),  # a reader holds no lock: deleted meanwhile
+                    files.OpenFile(layout.version_name(number), folder) as file,
+                ):
                     files.sync(file.descriptor)
         files.sync(folder)
 
