@@ -24,6 +24,7 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LocationError, RollbackError, StorageError
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._store.scan import find_stores
 from checkpoint_manager.backends.base import (
     NewVersion,
     OutOfOrderError,
@@ -519,6 +520,48 @@ def test_a_child_that_is_forked_while_others_write_saves(path: Path) -> None:
             thread.join()
         assert ends == [0] * 10
         assert [each.number for each in cm.history("train")] == [*range(10, 0, -1)]
+
+
+# Locks that closing a file would free
+
+
+def saved_elsewhere(path: Path) -> int:
+    """Save in another process, which is the last one to close the database if it finds no lock on it; return the number."""
+    program = (
+        "import sys; from checkpoint_manager import CheckpointManager\n"
+        "with CheckpointManager(f'sqlite:///{sys.argv[1]}', key=bytes(32)) as cm:\n"
+        "    print(cm.save_checkpoint('train').number)"
+    )
+    return int(subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, check=True).stdout)
+
+
+def test_a_search_for_stores_takes_no_lock_from_a_store_that_is_open(path: Path) -> None:
+    cm = opened(path)
+    assert cm.save_checkpoint("train").number == 1
+    assert find_stores(path.parent) == [f"sqlite:///{path}"]
+    assert saved_elsewhere(path) == 2
+    assert cm.save_checkpoint("train").number == 3
+    assert saved_elsewhere(path) == 4
+
+
+def test_making_the_database_takes_no_lock_from_a_thread_that_opens_it_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, others = files.publish, list[CheckpointManager]()
+
+    def publish_and_open(temporary: str, name: str, directory: int) -> None:
+        publish(temporary, name, directory)
+        others.append(opened(path))
+
+    monkeypatch.setattr(files, "publish", publish_and_open)
+    first = SqliteBackend(path)
+    first.write_record("index", data=b"1", expected=None)
+    first.close()
+    (other,) = others
+    assert other.save_checkpoint("train").number == 1
+    assert saved_elsewhere(path) == 2
+    assert other.save_checkpoint("train").number == 3
+    assert saved_elsewhere(path) == 4
 
 
 def test_the_connection_of_a_thread_passes_to_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

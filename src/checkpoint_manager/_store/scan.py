@@ -14,7 +14,6 @@ from checkpoint_manager.errors import StorageError
 _LOG = get_logger()
 _KEYRING = "keyring.json"
 _DEEPEST, _MOST_FOLDERS = 8, 100_000
-_SQLITE = b"SQLite format 3\0"
 _SQLITE_LOCKS = "-locks"
 """What the name of the folder ends with that stands beside an SQLite database of ours."""
 
@@ -61,13 +60,11 @@ def find_stores(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def _is_database(entry: os.DirEntry[str]) -> bool:
-    """Return whether a file is an SQLite database."""
-    if not entry.is_file(follow_symlinks=False):
-        return False
+    """Return whether a file beside locks of ours may be an SQLite database, as far as its status tells.
+
+    It is not opened: when a process closes a file, it loses the locks that its connections hold on that file, and with them
+    what it saves next (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
     with contextlib.suppress(OSError):
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, len(_SQLITE)) == _SQLITE
-        finally:
-            os.close(descriptor)
+        return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > 0
     return False
