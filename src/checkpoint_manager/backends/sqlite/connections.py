@@ -233,16 +233,17 @@ def _holds_something(path: str) -> bool:
 
 
 def _make_private_file(path: str) -> None:
-    """Make an empty file if there is none, for SQLite would leave its mode to the umask, and make its name durable."""
+    """Make an empty file if there is none, for SQLite would leave its mode to the umask, and make its name durable.
+
+    The file is closed before it gets its name: when a process closes a file, it loses the locks that its connections hold on
+    that file, and another thread may open one as soon as the name is there.
+    """
     if os.path.lexists(path):
         return
-    folders.make_store_directory(os.path.dirname(path))
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.FILE_MODE)
-    except FileExistsError:
-        return
-    try:
-        os.fchmod(descriptor, files.FILE_MODE)
-    finally:
-        files.close(descriptor)
-    files.sync_directory(os.path.dirname(path))
+    folder, name = os.path.split(path)
+    folders.make_store_directory(folder)
+    with files.open_directory(folder) as directory, files.temporary(directory) as temporary:
+        files.write_new(temporary, directory, (), durable=False)
+        with contextlib.suppress(FileExistsError):
+            files.publish(temporary, name, directory)
+            files.sync(directory)
