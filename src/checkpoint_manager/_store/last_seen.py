@@ -396,7 +396,9 @@ class LastSeen(_Folder):
         kept = self._kept.get(name)
         try:  # another thread may close what is kept; whatever file has its number then is another one
             status = os.stat(f"{self._directory}/{name}", follow_symlinks=False) if kept is None else os.fstat(kept.number)
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # of the caller's signal handler
+                raise
             return False
         return stamp(status) == since
 
