@@ -217,6 +217,29 @@ class TestServers:
         with pytest.raises(StorageError, match=f"^{message}.*Check the credentials"):
             calls.translate(answer, "read from", "s3://b/p", stage)
 
+    @pytest.mark.parametrize(
+        ("code", "errno_", "hint"),
+        [
+            ("RequestTimeTooSkewed", errno.EACCES, "Set this host's clock"),
+            ("ExpiredToken", errno.EACCES, "Get new credentials, and open the store again"),
+            ("SlowDown", errno.EIO, "Try again later: the server is busy, or out of order"),
+            ("AccessDenied", errno.EACCES, calls._REFUSALS["PermissionDeniedError"][1]),
+            ("Unheard.Of", errno.EACCES, calls._REFUSALS["PermissionDeniedError"][1]),
+        ],
+    )
+    def test_what_the_server_says_is_told_with_what_mends_it(self, code: str, errno_: int, hint: str) -> None:
+        """Its answer follows a long text of obstore's, and some servers answer 403 and some 400."""
+        answer = f"<Error><Code>{code}</Code>\n<Message>So it is.</Message></Error>"
+        text = f"lacks a right: {'x' * 500} in 1 ms - 403: {answer}\n\nDebug source"
+        with pytest.raises(StorageError) as caught:
+            calls.translate(PermissionDeniedError(text), "read from", "s3://b/p")
+        told = f"can't read from s3://b/p: the server answered {code}: So it is"
+        assert (caught.value.message, caught.value.hint, caught.value.errno) == (told, hint, errno_)
+
+    def test_a_code_in_the_name_of_a_stage_is_not_what_the_server_says(self) -> None:
+        with pytest.raises(StorageError, match="that they have the right to read"):
+            calls.translate(PermissionDeniedError("lacks a right for path history/ExpiredToken/1"), "read from", "s3://b/p")
+
     def test_a_server_that_has_no_buckets_is_told(self, cm: CheckpointManager, server: Moto) -> None:
         """A web server, for example, to which a typing error in the endpoint may lead."""
         server.fault = lambda *_: "404 Not Found"
@@ -393,6 +416,17 @@ class TestLostAnswers:
         assert caught.value.errno == errno.EACCES
         server.fault = None
         assert not cm.has_checkpoint("train")
+
+    def test_a_write_that_is_refused_when_it_is_sent_again_is_not_known_to_have_failed(
+        self, cm: CheckpointManager, server: Moto
+    ) -> None:
+        """As where the credentials expire in between: what was sent first was carried out."""
+        cm.save_checkpoint("train", 1)
+        how = ["after, to be sent again", "403 Forbidden"]
+        server.fault = lambda method, path: how.pop(0) if method == "PUT" and "/history/" in path and how else ""
+        assert cm.save_checkpoint("train", 2).number == 2
+        assert not how
+        assert [cm.load_checkpoint("train", version.number) for version in cm.history("train")] == [2, 1]
 
     def test_a_large_version_that_ends_in_an_error_leaves_nothing(
         self, url: str, server: Moto, monkeypatch: pytest.MonkeyPatch

@@ -51,7 +51,10 @@ _LONGEST_END = 1.0
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _MACHINE_IDENTITY = "http://169.254.169.254/"
 """Where the machines of a cloud ask for their credentials."""
-_WRONG_CREDENTIALS = ("SignatureDoesNotMatch", "InvalidAccessKeyId", "AuthenticationFailed")
+_ANSWER = re.compile(r"<Code>([\w.]{1,60})</Code>(?:\s*<Message>([^<]+)</Message>)?")
+"""What the server says, after all that obstore says of the request."""
+_SENT_AGAIN = re.compile(r"after [1-9][0-9]* retries")
+"""What obstore says of a request that it sent more than once: an earlier one may have been carried out."""
 _CAUSES = {
     r"InvalidCertificate\(\s*Expired": (
         "the server's certificate has expired",
@@ -70,12 +73,28 @@ _CAUSES = {
     r"Connection refused": ("no server answers there", "Check the endpoint in the URL, and that the server runs"),
 }
 """What is found in the error of a request that reached no server, or a server without buckets: why, and what to do."""
+_WRONG_CREDENTIALS = "Check the credentials: the environment, or the profile"
+_NEW_CREDENTIALS = "Get new credentials, and open the store again"
+_LATER = "Try again later: the server is busy, or out of order"
 _REFUSALS = {
     "PermissionDeniedError": (
         errno.EACCES,
         "Check the credentials, and that they have the right to read, write, list and delete in the bucket",
     ),
-    "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
+    "UnauthenticatedError": (errno.EACCES, _WRONG_CREDENTIALS),
+}
+_REFUSALS_BY_CODE = {
+    "SignatureDoesNotMatch": (errno.EACCES, _WRONG_CREDENTIALS),
+    "InvalidAccessKeyId": (errno.EACCES, _WRONG_CREDENTIALS),
+    "AuthenticationFailed": (errno.EACCES, _WRONG_CREDENTIALS),
+    "RequestTimeTooSkewed": (errno.EACCES, "Set this host's clock"),
+    "ExpiredToken": (errno.EACCES, _NEW_CREDENTIALS),
+    "InvalidToken": (errno.EACCES, _NEW_CREDENTIALS),
+    "TokenRefreshRequired": (errno.EACCES, _NEW_CREDENTIALS),
+    "SlowDown": (errno.EIO, _LATER),
+    "ServerBusy": (errno.EIO, _LATER),
+    "ServiceUnavailable": (errno.EIO, _LATER),
+    "InternalError": (errno.EIO, _LATER),
 }
 
 _used_in = 0
@@ -153,8 +172,10 @@ def translate(error: BaseException, action: str, where: str, stage: str | None =
     number, hint = errno.EIO, "Check that the server is reachable, then try again"
     if any(each in whole for each in _MISSING_BUCKETS):
         first, number, hint = "there is no such bucket", errno.ENOENT, "Create the bucket, or name another one"
-    elif any(each in whole for each in _WRONG_CREDENTIALS):
-        number, hint = _REFUSALS["UnauthenticatedError"]
+    elif answer := _ANSWER.search(whole):
+        first = ": ".join([f"the server answered {answer[1]}", *([answer[2].strip(". \n")] if answer[2] else [])])
+        known = _REFUSALS_BY_CODE.get(answer[1]) or _REFUSALS.get(type(error).__name__)
+        number, hint = known or (number, hint)
     elif _MACHINE_IDENTITY in whole:
         first = f"there are no credentials in the environment or a profile, and this machine has none: {first}"
         number, hint = _REFUSALS["UnauthenticatedError"]
@@ -162,6 +183,8 @@ def translate(error: BaseException, action: str, where: str, stage: str | None =
         first, hint = cause
     elif isinstance(error, BaseError):
         number, hint = _REFUSALS.get(type(error).__name__, (number, hint))
+    if number == errno.EACCES and _SENT_AGAIN.search(whole):
+        number = errno.EIO  # not known to be refused
     if stage is not None:
         action = f"{action} stage {printable(stage)} in"
     elif not action.endswith((" from", " to")):
