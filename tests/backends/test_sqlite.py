@@ -522,6 +522,29 @@ def test_a_child_that_is_forked_while_others_write_saves(path: Path) -> None:
         assert [each.number for each in cm.history("train")] == [*range(10, 0, -1)]
 
 
+def test_a_process_ends_though_a_daemon_thread_was_stopped_in_a_statement(path: Path) -> None:
+    program = """
+import sys, threading
+from checkpoint_manager import CheckpointManager
+cm = CheckpointManager(f"sqlite:///{sys.argv[1]}", key=bytes(32))
+in_statement = threading.Event()
+
+def save():
+    cm.save_checkpoint("train", 1)
+    with cm._store.backend._connections.of_this_thread(make=True).guard:
+        in_statement.set()
+        threading.Event().wait()
+
+threading.Thread(target=save, daemon=True).start()
+in_statement.wait()
+cm.close()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    with opened(path) as cm:
+        assert cm.save_checkpoint("train", 2).number == 2
+
+
 # Locks that closing a file would free
 
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import threading
 from collections import deque
 
@@ -59,17 +60,19 @@ class Opened:
         is_open = self._process == os.getpid() and not self.connection.is_closed
         return is_open and self._file == (status.st_dev, status.st_ino)
 
-    def close(self) -> None:
-        """Close the connection, unless it is the parent's."""
-        if self._process == os.getpid():
-            with self.connection.guard:
-                self.connection.close()
-        else:
+    def close(self, *, waits: bool = True) -> None:
+        """Close the connection, unless it is the parent's, or in use and not to be waited for."""
+        if self._process != os.getpid():
             _inherited.append(self.connection)
+        elif self.connection.guard.acquire(blocking=waits):
+            try:
+                self.connection.close()
+            finally:
+                self.connection.guard.release()
 
     def __del__(self) -> None:
-        """Close a connection that no thread needs."""
-        self.close()
+        """Close a connection that no thread needs. A daemon thread that the end of the process stopped keeps it for ever."""
+        self.close(waits=not sys.is_finalizing())
 
 
 class _Idle:
