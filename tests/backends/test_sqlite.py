@@ -32,6 +32,7 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
+from checkpoint_manager.backends.local import folders
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from tests import forking
@@ -165,6 +166,15 @@ def test_files_that_are_open_to_others_are_reported(backend: SqliteBackend, path
     assert [(each.kind, each.path) for each in backend.leftovers()] == [("exposed", str(path))]
     path.parent.chmod(0o777)
     assert "chmod go-w" in backend.warnings()[0]
+
+
+def test_a_directory_that_can_not_be_looked_at_is_an_error_of_this_library(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(folders, "warnings_about", fail)
+    with pytest.raises(StorageError, match="can't open the database"):
+        opened(path)
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])

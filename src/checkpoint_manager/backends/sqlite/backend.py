@@ -528,7 +528,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def warnings(self) -> list[str]:
         directory = os.path.dirname(self._path)
-        return folders.warnings_about(directory) if os.path.isdir(directory) else []
+        with as_our_errors("open the database", self._path):
+            return folders.warnings_about(directory) if os.path.isdir(directory) else []
 
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         wanted = list(what)
