@@ -59,8 +59,8 @@ def walk(store: Store, stage: str, session: Session, below: int | None = None) -
     # They open, and the version above names another one: they could not be read when that was saved, or are foreign.
     held: list[Scanned] = []
     above, wanted = 0, None
-    versions = _scan(store, stage, session, below)
-    for each in versions:
+    scanned = _scan(store, stage, session, below)
+    for each in scanned:
         if below is not None and each.number >= below:
             above, wanted = each.number, each.entry.previous if each.entry is not None else None
             continue
@@ -79,7 +79,7 @@ def walk(store: Store, stage: str, session: Session, below: int | None = None) -
             if each.entry is None or len(held) > MAX_UNREADABLE:
                 break
         above = each.number
-    for each in itertools.chain(held, versions if held else ()):
+    for each in itertools.chain(held, scanned if held else ()):
         is_foreign = each.entry is not None
         yield Scanned(each.number, None, store.history.of_another(stage, held[0].number)) if is_foreign else each
 
@@ -102,9 +102,7 @@ def entries(store: Store, stage: str, session: Session) -> Iterator[tuple[int, E
 def versions(store: Store, stage: str, below: int | None = None) -> Iterator[Version]:
     """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them.
 
-    With ``below``, only those below a number.
-
-    A stage that was deleted as a whole has none.
+    With ``below``, only those below a number. A stage that was deleted as a whole has none.
     """
     with store.session(stage) as session:
         if store.history.is_deleted(stage, session):
@@ -117,13 +115,17 @@ def versions(store: Store, stage: str, below: int | None = None) -> Iterator[Ver
 
 
 def _scan(store: Store, stage: str, session: Session, start: int | None) -> Iterator[Scanned]:
+    """Yield what :func:`walk` judges: each version that is there, whichever history it is of, and those that are missing.
+
+    With ``start``, from the version above it on, which names the first one below.
+    """
     look = store.history.look(stage, session)
     below: int | None = None  # the next number that should be there; None: no version that opens was met yet
-    versions = store.backend.versions(stage, session=session)
+    numbers = store.backend.versions(stage, session=session)
     gaps, _ = store.gaps(stage, session)
-    if start is not None:  # from the version above it, which names the first one
-        versions = versions[: bisect_left(versions, start) + 1]
-    for version in reversed(versions):
+    if start is not None:
+        numbers = numbers[: bisect_left(numbers, start) + 1]
+    for version in reversed(numbers):
         if version in gaps:
             continue
         if below is not None:
@@ -188,13 +190,13 @@ def ranges_between(edges: Iterable[tuple[int, int]], first: int, last: int) -> I
         yield first, last
 
 
-def missing_ranges(versions: Sequence[int], gaps: Gaps) -> Iterator[tuple[int, int]]:
+def missing_ranges(numbers: Sequence[int], gaps: Gaps) -> Iterator[tuple[int, int]]:
     """Yield the first and last number of each range below the newest version or gap that is neither there nor recorded as gone.
 
     Args:
-        versions: The versions that are there, ascending.
+        numbers: The versions that are there, ascending.
         gaps: The stage's record of gaps.
     """
-    newest = max(versions[-1] if versions else 0, gaps.last.last if gaps.last else 0)
-    for first, last in ranges_between(zip(versions, versions, strict=True), 1, newest):
+    newest = max(numbers[-1] if numbers else 0, gaps.last.last if gaps.last else 0)
+    for first, last in ranges_between(zip(numbers, numbers, strict=True), 1, newest):
         yield from ranges_between(((gap.first, gap.last) for gap in gaps.between(first, last)), first, last)
