@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError
+from checkpoint_manager._store import listing
 from checkpoint_manager.dashboard import app, pace, stores, tree
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.filters import local
@@ -250,8 +251,8 @@ class TestStage:
             cm.save_checkpoint("other", number)
         visitor.get("/")
         monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
-        read, walk = set(), cm._store.history.walk
-        monkeypatch.setattr(cm._store.history, "walk", lambda stage, *rest: read.add(stage) or walk(stage, *rest))
+        read, walk = set(), listing.walk
+        monkeypatch.setattr(listing, "walk", lambda store, stage, *rest: read.add(stage) or walk(store, stage, *rest))
         page = visitor.get(visitor.at("/stage", stage="rows")).text
         assert page.index("Used by") < page.index(">count<") < page.index(">half<")
         assert read <= {"rows"}
