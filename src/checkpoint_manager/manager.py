@@ -495,9 +495,9 @@ class CheckpointManager:
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
 
-        A version that does not open is listed with the status ``damaged``, and one that is gone without a record of its
-        deletion with the status ``missing``; their ``created_at``, ``origin`` and ``size`` are None. Deleted versions are not
-        listed. To check the data, call ``verify``.
+        A version that does not open is listed with the status ``damaged``, one that the operating system does not let be read
+        with ``unreadable``, and one that is gone without a record of its deletion with ``missing``; their ``created_at``,
+        ``origin`` and ``size`` are None. Deleted versions are not listed. To check the data, call ``verify``.
 
         Raises:
             IntegrityError: The record of deleted versions is damaged or forged.
@@ -585,7 +585,8 @@ class CheckpointManager:
 
         Args:
             stage_prefix: What the name of the stage begins with.
-            status: ``"completed"``, ``"progress"``, ``"failed"``, ``"cleared"``, ``"damaged"`` or ``"missing"``; None: any.
+            status: ``"completed"``, ``"progress"``, ``"failed"``, ``"cleared"``, ``"damaged"``, ``"unreadable"`` or
+                ``"missing"``; None: any.
             since: A moment, as for ``at``: only what was saved since then, by the clock of its writer.
             metadata: Keys and values that the version's metadata must have.
             limit: How many to return at most; None: all.
@@ -595,7 +596,7 @@ class CheckpointManager:
         """
         check("stage_prefix", stage_prefix, str, "text")
         if status is not None:
-            check_choice("status", status, "completed", "progress", "failed", "cleared", "damaged", "missing")
+            check_choice("status", status, "completed", "progress", "failed", "cleared", "damaged", "unreadable", "missing")
         if limit is not None and (type(limit) is not int or limit < 0):
             raise wrong("limit", limit, "a number, or None")
         moment = None if since is None else _operations.select.moment(since, "since")

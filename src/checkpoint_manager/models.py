@@ -80,8 +80,8 @@ class Version:
         stage: The stage's name.
         number: 1, 2, 3, … within the stage, never used twice.
         status: ``completed``, ``progress``, ``failed`` or ``cleared``. In a history also ``damaged`` (it does not open, is
-            forged, or is of another history) and ``missing`` (it is gone without a record of its deletion); of these two, all
-            other fields are unknown.
+            forged, or is of another history), ``unreadable`` (the operating system does not let it be read) and ``missing`` (it
+            is gone without a record of its deletion); of these three, all other fields are unknown.
         created_at: When it was written by the clock of the writing host, aware, in UTC; None if unknown.
         metadata: The ``metadata=`` of the save.
         origin: Who wrote it, and where, as the writing process reported; None if unknown.
@@ -93,7 +93,7 @@ class Version:
 
     stage: str
     number: int
-    status: Status | Literal["damaged", "missing"]
+    status: Status | Literal["damaged", "unreadable", "missing"]
     created_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin | None = None

@@ -247,5 +247,10 @@ class StageStatus:
             return "damaged"
         if self.newest is None:
             return "new"
-        status = self.newest.status
-        return "stale" if self.stale is not None and status == "completed" else "damaged" if status == "missing" else status
+        match self.newest.status:
+            case "missing" | "unreadable":
+                return "damaged"
+            case "completed" if self.stale is not None:
+                return "stale"
+            case status:
+                return status

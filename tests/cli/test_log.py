@@ -232,13 +232,13 @@ def test_json_that_an_error_ends_is_valid_or_not_there(
     def fails_after_some(self: Store, stage: str, version: int, session: Session | None = None) -> Entry:
         read.append(version)
         if len(read) > readable:
-            raise StorageError("the medium failed", errno=errno.EIO)
+            raise StorageError("too many open files", errno=errno.EMFILE)
         return entry(self, stage, version, session)
 
     monkeypatch.setattr(Store, "entry", fails_after_some)
     result = cli("log", "train", "--json")
     assert result.code == 20
-    assert result.error["message"] == "the medium failed"
+    assert result.error["message"] == "too many open files"
     if readable:
         assert result.json["complete"] is False
         assert [version["version"] for version in result.json["versions"]] == [3, 2]

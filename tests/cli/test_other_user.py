@@ -94,6 +94,29 @@ def test_a_version_that_can_not_be_read_is_named_by_its_path(cli: Cli, place: Pa
     assert f"{version}: Permission denied" in result.err
 
 
+def test_a_version_that_can_not_be_read_hides_no_other_one(cli: Cli, place: Path) -> None:
+    for number in (2, 3):
+        CheckpointManager(place / "checkpoints").save_checkpoint("train", number)
+    for command in ("log train", "find", "verify", "status"):
+        cli(*command.split())  # loads what the commands need
+    place.chmod(0o777)
+    for path in (place / "checkpoints", *(place / "checkpoints").rglob("*")):
+        os.chown(path, OTHER, OTHER)
+    version = place / "checkpoints" / "history" / "train" / "000000000002.checkpoint"
+    version.chmod(0)
+    with acting_as(OTHER):
+        listed, document, found, status, verified = [
+            cli(*each.split()) for each in ("log train", "log train --json", "find --status unreadable", "status", "verify")
+        ]
+    expected = [["3", "completed"], ["2", "unreadable"], ["1", "completed"]]
+    assert [line.split()[:2] for line in listed.out.splitlines()[1:]] == expected
+    assert [[str(each["version"]), each["status"]] for each in document.json["versions"]] == expected
+    assert "the operating system does not let 1 of 3 versions be read. See which and why with: " in listed.err
+    assert [line.split()[:3] for line in found.out.splitlines()[1:]] == [["train", "2", "unreadable"]]
+    assert f"{version}: Permission denied" in verified.out
+    assert [result.code for result in (listed, document, found, status, verified)] == [13, 13, 13, 0, 13]
+
+
 def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path) -> None:
     (place / "theirs").mkdir(mode=0o755)
     cli("init", "--store", f"{place}/loads")

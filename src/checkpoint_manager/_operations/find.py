@@ -21,7 +21,7 @@ from checkpoint_manager._arguments import wrong
 from checkpoint_manager._store import listing
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.errors import IntegrityError, StorageError
 from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
 
 _LOG = logging.getLogger("checkpoint_manager")
-_UNREADABLE = {"damaged", "missing"}
+_UNREADABLE = {"damaged", "unreadable", "missing"}
 
 
 class Criteria(NamedTuple):
@@ -107,7 +107,10 @@ def find(store: Store, criteria: Criteria) -> Iterator[Version]:
 
 
 def _opened(store: Store, stage: str, numbers: Iterator[int]) -> Iterator[Version]:
-    """Yield these versions of a stage as a load finds them: what was deleted is left out, and what does not open is damaged."""
+    """Yield these versions of a stage as a load finds them. What was deleted is left out.
+
+    What does not open is damaged, or unreadable.
+    """
     with store.session(stage) as session:
         if store.history.is_deleted(stage, session):
             return
@@ -124,8 +127,9 @@ def _opened(store: Store, stage: str, numbers: Iterator[int]) -> Iterator[Versio
                     store.chains.check(stage, number, entry, look, session)
             except VersionAbsentError:  # deleted meanwhile
                 continue
-            except IntegrityError:
-                yield Version(stage, number, "damaged")
+            except (IntegrityError, StorageError) as error:
+                fault = listing.of_one_version(error)
+                yield Version(stage, number, "unreadable" if isinstance(fault, StorageError) else "damaged")
             else:
                 yield entry.as_version(stage, number)
 

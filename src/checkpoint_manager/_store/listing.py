@@ -1,10 +1,11 @@
-"""The versions of a stage, newest first: damaged and missing ones are among them.
+"""The versions of a stage, newest first: damaged, unreadable and missing ones are among them.
 
 Which one is the newest, and whether it may be believed, :mod:`checkpoint_manager._store.history` finds out.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
 from bisect import bisect_left
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from checkpoint_manager._loading import load
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, IntegrityError
+from checkpoint_manager.errors import CheckpointError, IntegrityError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOST_MISSING = 1000
 """How many missing versions in a row are listed one by one."""
+_OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.EIO}
+"""With these errors, the system refuses to read one version, and may let the others be read."""
 
 
 class Scanned(NamedTuple):
@@ -36,7 +39,7 @@ class Scanned(NamedTuple):
 
     Attributes:
         number: Its number.
-        entry: Its metadata; None: it does not open, or is missing.
+        entry: Its metadata; None: it does not open, can't be read, or is missing.
         fault: Why.
         is_missing: It is not there, and no record says that it was deleted.
     """
@@ -48,7 +51,7 @@ class Scanned(NamedTuple):
 
 
 def walk(store: Store, stage: str, session: Session, below: int | None = None) -> Iterator[Scanned]:
-    """Yield the versions of a stage, newest first, without reading their data, including damaged and missing ones.
+    """Yield the versions of a stage, newest first, without reading their data, with the damaged, unreadable and missing ones.
 
     With ``below``, only those below a number: what is above is not read, but for the version that names the first of them.
 
@@ -85,12 +88,18 @@ def walk(store: Store, stage: str, session: Session, below: int | None = None) -
 
 
 def entries(store: Store, stage: str, session: Session) -> Iterator[tuple[int, Entry]]:
-    """Yield the readable versions of a stage, newest first. The others are logged as ERROR, and many of them counted."""
+    """Yield the versions of a stage that open, newest first. The others are logged as ERROR, and many of them counted.
+
+    Raises:
+        StorageError: The operating system does not let one be read. It is as good as the others, and must not be passed over.
+    """
     unreadable = 0
     for version, entry, fault, _ in walk(store, stage, session):
         if entry is not None:
             yield version, entry
             continue
+        if isinstance(fault, StorageError):
+            raise fault
         unreadable += 1
         if unreadable <= MOST_LOGGED:
             _LOG.error("%s", fault)  # the message says all; a traceback would not help
@@ -100,16 +109,17 @@ def entries(store: Store, stage: str, session: Session) -> Iterator[tuple[int, E
 
 
 def versions(store: Store, stage: str, below: int | None = None) -> Iterator[Version]:
-    """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them.
+    """Yield the versions of a stage as callers see them, newest first, damaged, unreadable and missing ones among them.
 
     With ``below``, only those below a number. A stage that was deleted as a whole has none.
     """
     with store.session(stage) as session:
         if store.history.is_deleted(stage, session):
             return
-        for version, entry, _, is_missing in walk(store, stage, session, below):
+        for version, entry, fault, is_missing in walk(store, stage, session, below):
             if entry is None:
-                yield load("checkpoint_manager.models").Version(stage, version, "missing" if is_missing else "damaged")
+                status = "missing" if is_missing else "unreadable" if isinstance(fault, StorageError) else "damaged"
+                yield load("checkpoint_manager.models").Version(stage, version, status)
             else:
                 yield entry.as_version(stage, version)
 
@@ -135,8 +145,8 @@ def _scan(store: Store, stage: str, session: Session, start: int | None) -> Iter
             entry = store.entry(stage, version, session)
         except VersionAbsentError:  # deleted since it was listed
             continue
-        except IntegrityError as error:
-            yield Scanned(version, None, error)
+        except (IntegrityError, StorageError) as error:
+            yield Scanned(version, None, of_one_version(error))
             continue
         if version == look.number:
             try:
@@ -148,6 +158,17 @@ def _scan(store: Store, stage: str, session: Session, start: int | None) -> Iter
         yield Scanned(version, entry, None)
     if below is not None:
         yield from _missing(store, stage, 1, below, look.number, session)
+
+
+def of_one_version(error: IntegrityError | StorageError) -> IntegrityError | StorageError:
+    """Return an error of reading a version if it says nothing about the others.
+
+    Raises:
+        StorageError: It does.
+    """
+    if isinstance(error, StorageError) and error.errno not in _OF_ONE_FILE:
+        raise error
+    return error
 
 
 def _across_gaps(store: Store, stage: str, below: int, above: int, wanted: str | None, session: Session) -> str | None:

@@ -99,5 +99,6 @@ _STATES: dict[str, State] = {
     "failed": "failed",
     "cleared": "cleared",
     "damaged": "damaged",
+    "unreadable": "unreadable",
     "missing": "damaged",
 }

@@ -96,6 +96,7 @@ _SHAPES = {  # told apart without colour, too
     "progress": Markup('<path d="M{x} {y}m-5-5h10v10h-10z"/>'),
     "failed": Markup('<path d="M{x} {y}m-5-5l10 10m0-10l-10 10"/>'),
     "damaged": Markup('<path d="M{x} {y}m0-7l7 12h-14z"/>'),
+    "unreadable": Markup('<path d="M{x} {y}m0-7l7 12h-14z"/>'),
     "missing": Markup('<path d="M{x} {y}m-4-4h8v8h-8z"/>'),
 }
 

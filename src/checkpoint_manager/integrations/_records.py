@@ -244,7 +244,7 @@ class Records:
         for version in self._manager.iter_history(stage):
             if version.number > upto:
                 continue
-            if version.status in {"damaged", "missing"}:
+            if version.status in {"damaged", "unreadable", "missing"}:
                 message = f"version {version.number} of stage {stage!a} is {version.status}, and may hold a checkpoint"
                 hint = "Restore it from a backup, or record its loss with repair() or accept_rollback()"
                 raise IntegrityError(message, hint=hint, stage=stage, version=version.number)

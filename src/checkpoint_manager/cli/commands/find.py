@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import Version
 
-_STATUSES = ("completed", "progress", "failed", "cleared", "damaged", "missing")
+_STATUSES = ("completed", "progress", "failed", "cleared", "damaged", "unreadable", "missing")
 _COLUMNS = ("STAGE", "VERSION", "STATUS", "SAVED", "SIZE", "METADATA")
 _FIRST_PAGE, _PAGE = 20, 200
 
@@ -55,7 +55,9 @@ def find(
     pairs: tuple[tuple[str, str], ...],
     limit: int | None,
 ) -> int:
-    """Find versions in all stages, by stage and newest first. If damaged or missing ones are among them, it exits with 13.
+    """Find versions in all stages, by stage and newest first.
+
+    If damaged, unreadable or missing ones are among them, it exits with 13.
 
     \b
     Examples:
@@ -73,7 +75,7 @@ def find(
         if not statuses:
             say("no version meets these criteria")
             _say_how_to_find_text(pairs)
-    return Exit.INTEGRITY if statuses & {"damaged", "missing"} else Exit.DONE
+    return Exit.INTEGRITY if statuses & {"damaged", "unreadable", "missing"} else Exit.DONE
 
 
 def _noted(versions: Iterator[Version], statuses: set[str]) -> Iterator[Version]:

@@ -12,7 +12,7 @@ import orjson
 from checkpoint_manager._format.notes import own_metadata
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
-from checkpoint_manager.cli.hints import sentence
+from checkpoint_manager.cli.hints import command, sentence
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
 from checkpoint_manager.cli.output import (
     new_table,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.models import Reason, Version
 
-_STATUSES = ("completed", "progress", "failed", "cleared", "damaged", "missing")
-_WRONG = {"damaged", "missing"}
+_STATUSES = ("completed", "progress", "failed", "cleared", "damaged", "unreadable", "missing")
+_WRONG = {"damaged", "missing", "unreadable"}
 _FIRST_PAGE, _PAGE = 20, 200
 _COLUMNS = ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE")
 
@@ -72,7 +72,7 @@ def log(
     *,
     reasons: bool,
 ) -> int:
-    """List the versions of a STAGE, newest first. Damaged and missing ones are marked; then it exits with 13.
+    """List the versions of a STAGE, newest first. Damaged, unreadable and missing ones are marked; then it exits with 13.
 
     Who saved a version, BY, is what the saving process said of itself.
 
@@ -153,10 +153,13 @@ def _write_pages(versions: Iterator[Version], tags: Mapping[int, list[str]]) -> 
 def _say_what_is_wrong(stage: str, counts: Counter[str]) -> None:
     if not counts:
         say(f"no version of stage {printable(stage)} meets these criteria")
-    wrong = sum(counts[status] for status in _WRONG)
-    if wrong:
-        of = f"{wrong} of {counted(counts.total(), 'version')}"
-        say(f"error: {of} {'is' if wrong == 1 else 'are'} damaged or missing. {sentence(Hint.VERIFY_AND_REPAIR)}")
+    lost, unreadable = counts["damaged"] + counts["missing"], counts["unreadable"]
+    if lost:
+        of = f"{lost} of {counted(counts.total(), 'version')}"
+        say(f"error: {of} {'is' if lost == 1 else 'are'} damaged or missing. {sentence(Hint.VERIFY_AND_REPAIR)}")
+    if unreadable:
+        of = f"{unreadable} of {counted(counts.total(), 'version')}"
+        say(f"error: the operating system does not let {of} be read. See which and why with: {command('verify')}")
 
 
 def _each(cm: CheckpointManager, stage: str) -> Iterator[Version]:
