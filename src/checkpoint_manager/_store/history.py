@@ -535,7 +535,7 @@ class History:
             f"and version {seen} was already seen"
         )
         if self._store.on_rollback == "raise":
-            other = self._store.keyring.other_location() if hint is Hint.ACCEPT_ROLLBACK else None
+            other = self._store.keyring.other_location(stage, seen) if hint is Hint.ACCEPT_ROLLBACK else None
             if other is not None:
                 message = (
                     f"{message}; this user has seen the same store at {printable(other)}, so this may be a copy of that one"

@@ -22,7 +22,16 @@ from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import KEYRING, LastSeen, Line, SeenLocations, seen_keyring
 from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.backends.maintenance import maintenance_of
-from checkpoint_manager.errors import FormatError, Hint, IntegrityError, KeyUnavailableError, LockTimeoutError, RollbackError
+from checkpoint_manager.backends.registry import open_backend, scheme_of
+from checkpoint_manager.errors import (
+    CheckpointError,
+    FormatError,
+    Hint,
+    IntegrityError,
+    KeyUnavailableError,
+    LockTimeoutError,
+    RollbackError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,10 +99,21 @@ class OpenKeyring:
         if self._store_seen_here() is None:
             self._remember_here(self.store_id)
 
-    def other_location(self) -> str | None:
-        """Return another place where this user has seen this store, if a store is still there; None: there is none."""
+    def other_location(self, stage: str, seen: int) -> str | None:
+        """Return another directory where this user has seen this store, and which holds what was seen; None: none does."""
         others = [] if self._locations is None else self._locations.others(self.store_id, self._backend.location)
-        return next((other for other in others if os.path.lexists(os.path.join(other, "keyring.json"))), None)
+        return next((other for other in others if self._is_newer_at(other, stage, seen)), None)
+
+    def _is_newer_at(self, location: str, stage: str, seen: int) -> bool:
+        if scheme_of(location) or not os.path.lexists(os.path.join(location, "keyring.json")):
+            return False
+        with contextlib.suppress(CheckpointError), contextlib.closing(open_backend(location)) as other:
+            record = other.read_record("keyring", limit=MAX_KEYRING_BYTES)
+            if record is None or other.location == self._backend.location:  # by a link that was put in its place since
+                return False
+            is_same = Keyring.parse(record.data, where=f"the keyring of {other.location}").store == self.store_id
+            return is_same and other.newest(stage, exact=True).number >= seen
+        return False
 
     @property
     def store_id(self) -> str:
