@@ -39,7 +39,8 @@ def test_damaged_data_shows_when_it_is_read(tmp_path: Path) -> None:
     cm = CheckpointManager(tmp_path / "store", key=KEY)
     cm.save_checkpoint("train", 1)
     file = tmp_path / "store" / "history" / "train" / "000000000001.checkpoint"
-    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    *content, last = file.read_bytes()
+    file.write_bytes(bytes([*content, last ^ 1]))
     assert [each.state for each in cm.status()] == ["completed"]
     steps: list[int] = []
     [train] = cm.status(verified=True, progress=lambda step: steps.append(step.done))
