@@ -117,6 +117,26 @@ def test_a_version_that_can_not_be_read_hides_no_other_one(cli: Cli, place: Path
     assert [result.code for result in (listed, document, found, status, verified)] == [13, 13, 13, 0, 13]
 
 
+def test_a_stage_that_can_not_be_read_keeps_no_other_one_from_being_repaired(cli: Cli, place: Path) -> None:
+    for stage in ("clean", "clean"):
+        CheckpointManager(place / "checkpoints").save_checkpoint(stage, 1)
+    for command in ("verify", "repair --dry-run", "status"):
+        cli(*command.split())  # loads what the commands need
+    place.chmod(0o777)
+    history = place / "checkpoints" / "history"
+    (history / "clean" / "000000000001.checkpoint").write_bytes(b"damaged")
+    for path in (place / "checkpoints", *(place / "checkpoints").rglob("*")):
+        os.chown(path, OTHER, OTHER)
+    (history / "train").chmod(0)
+    with acting_as(OTHER):
+        repaired, status, verified = [cli(*each.split()) for each in ("repair --yes", "status", "verify")]
+    (history / "train").chmod(0o700)
+    assert (repaired.code, status.code, verified.code) == (3, 20, 13)
+    assert f"can't open the folder of stage train: {history}/train: Permission denied" in repaired.err + repaired.out
+    assert [line.split()[:2] for line in status.out.splitlines()[1:]] == [["clean", "completed"], ["train", "unreadable"]]
+    assert f"{history}/train: Permission denied. Give this user access to it" in status.err
+
+
 def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path) -> None:
     (place / "theirs").mkdir(mode=0o755)
     cli("init", "--store", f"{place}/loads")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.backends.maintenance import maintenance_of
-from checkpoint_manager.errors import IntegrityError, RollbackError
+from checkpoint_manager.errors import IntegrityError, RollbackError, StorageError
 from checkpoint_manager.reports import Finding, RepairStep
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damag
 def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     """Repair the store and return the steps; with ``dry_run``, only return them.
 
-    * A file that can't be read at the moment, or that a newer version of the library wrote, is left alone.
+    * A file that can't be read at the moment, or that a newer version of the library wrote, is left alone; and so is a stage
+      that this user may not read or change, with a warning in the log.
     * A damaged or foreign version is moved to the folder ``damaged`` and entered in the record of gaps. If it was the newest, a
       ``failed`` version is appended first, so that its number is not reused and no older version silently becomes the newest.
       Its tags stay, and using them raises an error that names the reason.
@@ -64,11 +66,11 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     strange = 0
     for stage in sorted({*store.backend.stages(), *touched}.difference(displaced)):
         # A dry run takes no lock, because taking one removes the leftovers of killed writers.
-        with (
-            contextlib.nullcontext() if dry_run else waits.lock(stage) as lock,
-            store.backend.session(stage) if dry_run else waits.session(stage, lock) as session,
-        ):
-            try:
+        try:
+            with (
+                contextlib.nullcontext() if dry_run else waits.lock(stage) as lock,
+                store.backend.session(stage) if dry_run else waits.session(stage, lock) as session,
+            ):
                 if stage not in known and maintenance.moves_stages and is_strange(store, stage, session):
                     strange += 1
                     if strange > _MOST_MARKED:
@@ -76,10 +78,10 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
                             maintenance.quarantine_stage(stage)
                         continue
                 done += _stage(check, stage, leftovers.get(stage, ()), session, dry_run=dry_run)
-            except (IntegrityError, RollbackError) as error:
-                if isinstance(error, IntegrityError) and not error.is_newer:
-                    raise
-                _LOG.warning("Not repaired: %s", error)
+        except (IntegrityError, RollbackError, StorageError) as error:
+            if not _leaves_others(error):
+                raise
+            _LOG.warning("Not repaired: %s", error)
     if strange > _MOST_MARKED:
         where = "" if dry_run else ", now in the folder damaged"
         done.append(RepairStep("set-aside", None, None, f"{strange - _MOST_MARKED} more folders in which nothing opens{where}"))
@@ -87,6 +89,13 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     with store_lock as lock, store.backend.session(None, lock):
         done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
+
+
+def _leaves_others(error: IntegrityError | RollbackError | StorageError) -> bool:
+    """Return whether an error about one stage is left to the user, and the others are repaired."""
+    if isinstance(error, StorageError):
+        return error.errno in {errno.EACCES, errno.EPERM}
+    return isinstance(error, RollbackError) or error.is_newer
 
 
 def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], session: Session, *, dry_run: bool) -> Iterator[RepairStep]:

@@ -72,7 +72,7 @@ def _leftovers_of_stage(root: str, name: str, history: int, stage: str | None, i
     except files.NotAFileError:
         yield Leftover("displaced", path, "stands where only the folders of stages belong", stage)
         return
-    except FileNotFoundError:  # removed meanwhile
+    except (FileNotFoundError, PermissionError):  # removed meanwhile; or what the stage's own check tells
         return
     try:
         if stage is None:
