@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import os
 import sys
 import uuid
@@ -82,6 +83,20 @@ def test_what_can_not_be_saved_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     assert files(tmp_path) == before
     assert cm.load_checkpoint("train") == 1
     assert cm.save_checkpoint("train", rows()).number == 2
+
+
+@pytest.mark.parametrize("stage", ["train", "x" * 255], ids=["short", "long"])
+@pytest.mark.parametrize("attachments", [{}, {"first": b"w", "second": io.StringIO("text")}], ids=["data", "attachments"])
+def test_a_first_save_that_is_refused_leaves_nothing_that_shows(
+    cm: CheckpointManager, stage: str, attachments: dict[str, object]
+) -> None:
+    """What was made for it must not be removed: another process may be about to attach something to the same stage."""
+    with pytest.raises(PayloadError):
+        cm.save_checkpoint(stage, 1 if attachments else rows(Colour.RED), attachments=attachments or None)
+    assert cm.stages() == [each.stage for each in cm.status()] == [*cm.verify().findings] == cm.repair() == []
+    assert not cm.has_checkpoint(stage)
+    assert cm.save_checkpoint(stage, rows()).number == 1
+    assert [finding.state for finding in cm.verify().findings] == ["whole"]
 
 
 @pytest.mark.parametrize("durability", ["full", "relaxed"])
