@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, LocationError, RollbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,3 +187,70 @@ def test_no_row_holds_what_was_saved(cm: CheckpointManager, administrator: Admin
     cm.tag("train", 1, "the-marker-of-a-tag")
     for table in ("version", "chunk", "segment", "record", "quarantine"):
         assert not [row for row in administrator(f"SELECT * FROM {table}") if b"marker" in repr(row).encode()]
+
+
+def planted_at_length(url: str) -> dict[str, str]:
+    """Return statements that plant what is longer than anything of ours: 20 MB, or as much as an index of the server holds."""
+    blob = "zeroblob(20000000)"
+    if url.startswith("sqlite"):
+        return {
+            "stamps": f"UPDATE record SET stamp = {blob}",
+            "chunks": f"INSERT INTO chunk VALUES (CAST('train' AS BLOB), {blob}, 0, x'00')",
+            "an attachment": f"INSERT INTO segment VALUES (CAST('train' AS BLOB), {blob}, 0, 1, x'00', NULL)",
+        }
+    return {
+        "an attachment": "INSERT INTO segment VALUES ('train', E'\\x1b[2J' || repeat('x', 200000), 0, 1, 'x', NULL)",
+        "a notice": "INSERT INTO record VALUES ('train', 'run ' || repeat('x', 200000), gen_random_uuid(), 'x')",
+    }
+
+
+def test_what_is_longer_than_anything_of_ours_stops_nothing_and_is_shown_nowhere(
+    cm: CheckpointManager, administrator: Administrator, url: str
+) -> None:
+    cm.delete_versions("train", [1])
+    cm.tag("train", 2, "good")
+    for statement in planted_at_length(url).values():
+        administrator(statement)
+    tracemalloc.start()
+    try:
+        for each in (cm, opened(url)):
+            number = each.save_checkpoint("train", "more", attachments={"a": b"x"}).number
+            assert [each.load_checkpoint("train"), each.load_checkpoint("train", "good")] == ["more", ["train", 2]]
+            assert [version.number for version in each.history("train")] == [*range(number, 1, -1)]
+            assert each.running() == []
+            report = each.verify()
+            assert report.ok
+            assert all(finding.detail.isprintable() and len(finding.detail) < 500 for finding in report.problems)
+            each.repair()
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_row_that_is_too_long_is_damage_and_is_not_read(cm: CheckpointManager, administrator: Administrator) -> None:
+    administrator("UPDATE version SET content = NULL, upload = zeroblob(90000000) WHERE stage = ? AND number = 3", b"train")
+    administrator("UPDATE version SET content = zeroblob(2000000) WHERE stage = ? AND number = 2", b"parse")
+    with pytest.raises(IntegrityError, match="too big"):
+        cm.load_checkpoint("train")
+    assert not cm.has_checkpoint("train")
+    with pytest.raises(IntegrityError):
+        cm.load_checkpoint("parse", 2)
+    administrator("DELETE FROM version WHERE stage = ? AND number = 3", b"train")
+    cm.repair()
+    assert administrator("SELECT number, content FROM quarantine") == [(2, None)], "it can't be a version of ours"
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+def test_rows_that_say_whose_the_tables_are_can_be_any_number_of_any_length(
+    cm: CheckpointManager, administrator: Administrator, url: str
+) -> None:
+    cm.close()
+    administrator("INSERT INTO format SELECT repeat('x', 1000000), 1 FROM generate_series(1, 50)")
+    tracemalloc.start()
+    try:
+        with pytest.raises(LocationError, match="tables of another program"):
+            opened(url).load_checkpoint("train")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

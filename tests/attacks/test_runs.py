@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, LockTimeoutError
+from checkpoint_manager.backends.object_store import backend as object_store
 from checkpoint_manager.reports import Running
+from tests.s3 import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.s3 import Server
 
 KEY = bytes(range(32))
 NAME = "0123456789abcdef0123456789abcdef"
@@ -90,3 +94,43 @@ def test_an_older_notice_is_told_only_while_someone_holds_its_lock(tmp_path: Pat
     (told,) = cm.running()
     assert told.updated_at is not None
     assert told.updated_at < datetime.now(UTC)
+
+
+LEASES = [
+    b'{"process": 1e999, "host": "node", "notice": ""}',
+    b'{"process": "\\u001b[2J", "host": "node", "notice": 7}',
+    b'{"process": 1, "host": "\\u001b]0;title\\u0007", "notice": "\\u00e9"}',
+    b'{"notice": ' + b"[" * 30_000,
+    b"[" * 30_000,
+    b"null",
+    b"\xff\xfe",
+    b"",
+]
+
+
+@pytest.mark.parametrize("content", LEASES)
+def test_a_lease_that_says_anything_is_one_of_another_process(s3: Server, content: bytes) -> None:
+    url = s3.url()
+    cm = CheckpointManager(url, key=KEY)
+    cm.save_checkpoint("train", 1)
+    s3.put(f"{prefix_of(url)}/leases/train/{NAME}", content)
+    with (
+        pytest.raises(LockTimeoutError, match="stage train is locked by") as caught,
+        cm._store.backend.lock("train", 0.1, purpose="run", name=NAME),
+    ):
+        pass
+    assert str(caught.value).isprintable()
+    assert cm.running() in ([], [Running("train")])
+
+
+@pytest.mark.parametrize("name", ["train", "train/a/b", "train/a/b/c", "%zz/a"])
+def test_an_object_among_the_leases_that_is_no_lease_stops_no_repair(
+    s3: Server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "LEASE_SECONDS", 0.0)
+    url = s3.url()
+    cm = CheckpointManager(url, key=KEY)
+    cm.save_checkpoint("train", 1)
+    s3.put(f"{prefix_of(url)}/leases/{name}", b"{}")
+    assert cm.repair() == []
+    assert cm.verify().ok

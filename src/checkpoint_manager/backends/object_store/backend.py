@@ -63,6 +63,7 @@ from checkpoint_manager.backends.object_store.lease import (
     lease_key,
     notice_of,
     now,
+    stage_file_of,
 )
 from checkpoint_manager.backends.object_store.look import Look, PendingRecord
 from checkpoint_manager.backends.object_store.objects import Objects, Stamped
@@ -495,7 +496,8 @@ class ObjectStoreBackend(Backend, Maintenance):
             detail = "was left by an interrupted write"
             found += [Leftover("leftover", f"chunks/{file}/{each}", detail, stage) for each in uploads if each not in used]
         for key, _ in self._objects.listed("leases", "look through"):
-            stage = self._stage_of(key.partition("/")[0])
+            lock_of = stage_file_of(key)
+            stage = None if lock_of is None else self._stage_of(lock_of)
             if stage is not None:
                 self._watch(f"leases/{key}")
                 found.append(Leftover("leftover", f"leases/{key}", "is the lock of a run that was killed, or goes on", stage))

@@ -19,7 +19,7 @@ import queue
 import secrets
 import time
 import weakref
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError, StorageError
@@ -185,6 +185,12 @@ class HeldLease:
         return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder)
 
 
+def stage_file_of(key: str) -> str | None:
+    """Return the name of the file of the stage whose lock has this name below ``leases``; None: it is no name of a lock."""
+    file, _, name = key.partition("/")
+    return file if name and "/" not in name else None
+
+
 def lease_key(stage_file: str, purpose: Purpose, name: str) -> str:
     """Return the name of the object of a lock."""
     return f"leases/{stage_file}/{name or purpose}"
@@ -213,17 +219,26 @@ def _content(notice: bytes) -> bytes:
 
 def notice_of(data: bytes) -> bytes | None:
     """Return the notice in the content of a lease; None if there is none."""
+    notice = _fields(data).get("notice")
     try:
-        return base64.b64decode(json.loads(data)["notice"], validate=True)
-    except (ValueError, KeyError, TypeError):
+        return base64.b64decode(notice, validate=True) if type(notice) is str else None
+    except ValueError:
         return None
 
 
 def _holder(data: bytes) -> str | None:
     """Return the holder as an error names it: a process of this host as ``process N``."""
-    try:
-        content = json.loads(data)
-        process, host = int(content["process"]), str(content["host"])
-    except (ValueError, KeyError, TypeError):
+    fields = _fields(data)
+    process, host = fields.get("process"), fields.get("host")
+    if type(process) is not int or type(host) is not str:
         return None
     return f"process {process}" if host == os.uname().nodename else f"process {process} on {printable(host)}"
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    """Return what the content of a lease says. Anyone who can write to the bucket may have written it."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if type(fields) is dict else {}

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from itertools import count, islice
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 _DELETED_AT_ONCE = 100
+_ATTACHMENT = re.compile(r"[0-9a-f]{32}")
 
 
 class PostgresBackend(Searchable, Maintenance):
@@ -428,8 +430,9 @@ class PostgresBackend(Searchable, Maintenance):
         return [size for (number, size), expected in zip(rows, count()) if number == expected]
 
     def attachments(self, stage: str) -> list[str]:
-        query = f"SELECT DISTINCT attachment FROM {self._quoted}.segment WHERE stage = $1"
-        return [row[0] for row in self._statements.rows("list the attachments of", query, (stage.encode(),), stage)]
+        query = f"SELECT DISTINCT attachment FROM {self._quoted}.segment WHERE stage = $1 AND octet_length(attachment) = 32"
+        rows = self._statements.rows("list the attachments of", query, (stage.encode(),), stage)
+        return [name for (name,) in rows if _ATTACHMENT.fullmatch(name)]
 
     def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
         statement = f"""WITH gone AS (DELETE FROM {self._quoted}.segment WHERE stage = $1 AND attachment = $2 RETURNING upload)

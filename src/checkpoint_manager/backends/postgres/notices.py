@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _NOTICE = "run "
 """What the name of a notice of a run begins with, in the table of records."""
+_MOST_NAME_BYTES = 64
+"""More than the name of a notice of ours has."""
 
 
 def write(statements: Statements, stage: str, name: str, notice: bytes) -> None:
@@ -34,8 +36,9 @@ def remove(statements: Statements, stage: str, name: str) -> None:
 def held_runs(statements: Statements) -> list[HeldRun]:
     """Return the runs whose lock is held, with their notices."""
     query = f"""SELECT stage, substr(name, length($1) + 1), CASE WHEN octet_length(data) <= $2 THEN data ELSE '' END
-        FROM {statements.quoted}.record WHERE starts_with(name, $1) AND octet_length(stage) <= $3"""
-    rows = statements.rows("look for runs in", query, (_NOTICE, LOOK_BYTES, MAX_STAGE_BYTES))
+        FROM {statements.quoted}.record
+        WHERE starts_with(name, $1) AND octet_length(stage) <= $3 AND octet_length(name) <= $4"""
+    rows = statements.rows("look for runs in", query, (_NOTICE, LOOK_BYTES, MAX_STAGE_BYTES, _MOST_NAME_BYTES))
     told = [(stage, name, data) for encoded, name, data in rows if (stage := decoded(encoded)) is not None]
     if not told:
         return []

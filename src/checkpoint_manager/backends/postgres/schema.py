@@ -102,8 +102,9 @@ def form_of(connection: psycopg.Connection[Any], schema: str) -> int:
     """
     if "format" not in _relations(connection, schema):
         return 0
-    rows = connection.execute(f"SELECT application, form FROM {quoted(schema)}.format").fetchall()
-    if len(rows) != 1 or rows[0][0] != APPLICATION:
+    query = f"SELECT application = $1, form FROM {quoted(schema)}.format LIMIT 2"  # there may be any number, of any length
+    rows = connection.execute(query, (APPLICATION,)).fetchall()
+    if len(rows) != 1 or not rows[0][0]:
         raise _foreign(schema)
     if rows[0][1] > FORM:
         message = f"the schema {printable(schema)} has a form that this version of the library does not know"

@@ -59,7 +59,7 @@ from checkpoint_manager.backends.maintenance import Leftover, Maintenance
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.sqlite.connections import Connections
 from checkpoint_manager.backends.sqlite.errors import patiently, translate
-from checkpoint_manager.backends.sqlite.session import KEYRING, SqliteSession
+from checkpoint_manager.backends.sqlite.session import KEYRING, STAMP, SqliteSession
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -77,20 +77,23 @@ _CHUNK_BYTES = 1024 * 1024
 _RESERVE_BYTES = 1024 * 1024
 """What is freed on a full disk for the pages of the log that a deletion changes."""
 _HIGHEST_NUMBER = 999_999_999_999
+_MOST_ASIDE = 64 * 1024 * 1024
+"""The length up to which a damaged record is kept as evidence. A longer one is not ours."""
 
 _UNUSED_CHUNKS = """
-    FROM chunk WHERE NOT EXISTS (SELECT 1 FROM version WHERE version.stage = chunk.stage AND version.upload = chunk.upload)
+    FROM chunk WHERE length(chunk.upload) <= 16
+    AND NOT EXISTS (SELECT 1 FROM version WHERE version.stage = chunk.stage AND version.upload = chunk.upload)
     AND NOT EXISTS (SELECT 1 FROM segment WHERE segment.stage = chunk.stage AND segment.upload = chunk.upload)
     AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.upload = chunk.upload)"""
 
 _NAMED = """
     SELECT number FROM version WHERE stage = ?1 AND number IN (SELECT value FROM json_each(?2))
     UNION ALL SELECT name FROM record WHERE stage = ?1 AND name IN (SELECT value FROM json_each(?2))"""
-_SET_ASIDE = """INSERT INTO quarantine (stage, number, name, content, upload)
-    SELECT stage, number, NULL, content, upload FROM version
+_SET_ASIDE = f"""INSERT INTO quarantine (stage, number, name, content, upload)
+    SELECT stage, number, NULL, CASE WHEN length(content) <= {_CHUNK_BYTES} THEN content END, upload FROM version
         WHERE stage = ?1 AND number IN (SELECT value FROM json_each(?2))
-    UNION ALL SELECT stage, NULL, name, data, NULL FROM record
-        WHERE stage = ?1 AND name IN (SELECT value FROM json_each(?2))"""
+    UNION ALL SELECT stage, NULL, name, CASE WHEN length(data) <= {_MOST_ASIDE} THEN data END, NULL FROM record
+        WHERE stage = ?1 AND name IN (SELECT value FROM json_each(?2))"""  # noqa: S608  # numbers
 
 
 class _Chunks:
@@ -445,7 +448,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         return [size or 0 for index, (number, size) in enumerate(rows) if number == index]
 
     def attachments(self, stage: str) -> list[str]:
-        query = "SELECT DISTINCT attachment FROM segment WHERE stage = ?"
+        query = "SELECT DISTINCT attachment FROM segment WHERE stage = ? AND length(attachment) = 16"
         return [row[0].hex() for row in self._rows("list the attachments of", query, (stage.encode(),), stage)]
 
     def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
@@ -468,8 +471,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             return None
         if answer is not ... and known is not None and known.stamp == answer:
             return known
-        query = """SELECT stamp, length(data), CASE WHEN stamp IS NOT ?3 AND length(data) <= ?4 THEN data END FROM record
-            WHERE stage = ?1 AND name = ?2"""
+        query = f"""SELECT {STAMP}, length(data), CASE WHEN {STAMP} IS NOT ?3 AND length(data) <= ?4 THEN data END FROM record
+            WHERE stage = ?1 AND name = ?2"""  # noqa: S608  # a constant
         parameters = ((stage or "").encode(), name, None if known is None else known.stamp, limit)
         rows = self._rows(f"read the {name} of", query, parameters, stage)
         if not rows:

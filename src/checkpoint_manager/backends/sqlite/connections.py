@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sqlite3
 import stat
 import sys
 import threading
@@ -34,6 +35,8 @@ from checkpoint_manager.backends.sqlite.schema import (
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 _CHECKPOINT_PAGES = 256
+_MOST_BYTES = 80 * 1024 * 1024
+"""More than any row of ours holds. What was planted may be longer, and SQLite would read it as a whole."""
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """How a rollback journal ends that names a super-journal, see https://www.sqlite.org/fileformat2.html#the_rollback_journal."""
 _MOST_IDLE = 8
@@ -183,6 +186,7 @@ class Connections:
 
     def _set_up(self, connection: forks.Connection) -> None:
         connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged schema is compared, not decoded
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA secure_delete = FAST")  # to overwrite ciphertext with zeros would need room on a full disk

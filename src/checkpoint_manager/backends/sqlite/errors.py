@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _RESTORE = "Restore the database from a backup"
 _NO_DATABASE = "Check the path in the URL; if the checkpoints were in this file, restore it from a backup"
-_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH}
+_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
 _REFUSALS = {
     sqlite3.SQLITE_BUSY: (errno.EBUSY, "End the program that keeps the database locked, then try again"),
     sqlite3.SQLITE_FULL: (errno.ENOSPC, HINTS_BY_ERRNO[errno.ENOSPC]),

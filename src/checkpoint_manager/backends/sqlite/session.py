@@ -6,12 +6,14 @@ from typing import Any
 
 from checkpoint_manager.backends.local.session import LockSession
 
-KEYRING = "(SELECT stamp FROM record WHERE stage = x'' AND name = 'keyring')"
-"""The stamp of the keyring, in a statement."""
+STAMP = "CASE WHEN length(stamp) <= 16 THEN stamp ELSE x'' END"
+"""The stamp of a record, in a statement. A planted one may be longer."""
+KEYRING = f"(SELECT {STAMP} FROM record WHERE stage = x'' AND name = 'keyring')"  # noqa: S608  # a constant
+"""The stamp of the keyring, likewise."""
 _LOOK_BYTES = 64 * 1024
 """How long a version may be that is read with the look at its stage."""
 _LOOK = f"""SELECT {KEYRING} AS keyring,
-    (SELECT stamp FROM record WHERE stage = ?1 AND name = 'gaps') AS gaps,
+    (SELECT {STAMP} FROM record WHERE stage = ?1 AND name = 'gaps') AS gaps,
     (SELECT max(number) FROM version WHERE stage = ?1 AND number BETWEEN 1 AND 999999999999) AS newest"""  # noqa: S608  # constants
 _LOOK_AND_READ = f"""SELECT keyring, gaps, newest, CASE WHEN length(content) <= {_LOOK_BYTES} THEN content END
     FROM ({_LOOK}) LEFT JOIN version ON stage = ?1 AND number = newest"""  # noqa: S608  # likewise
