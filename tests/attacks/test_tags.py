@@ -202,3 +202,22 @@ def test_a_planted_record_of_tags_does_not_survive_a_rotation(opened: Opened, re
     for fresh in (opened(), opened(forgetful=True)):
         with pytest.raises(IntegrityError, match="a key that the keyring does not have"):
             fresh.tags("train")
+
+
+def test_tags_of_who_once_knew_the_key_are_not_believed_by_a_running_process(
+    opened: Opened, store: Path, record: Path, become: Callable[[str], None], tmp_path: Path
+) -> None:
+    """It looks at the keyring after it has read the tags, whatever it was asked for last."""
+    become("owner")
+    running = opened()
+    running.load_checkpoint("train", "good")
+    become("former holder")
+    shutil.copytree(store, tmp_path / "copy")
+    former = opened(directory=tmp_path / "copy")
+    former.tag("train", 3, "good", force=True)
+    become("owner")
+    opened().keys.rotate()
+    put(record, (tmp_path / "copy" / "history" / "train" / "tags").read_bytes())
+    for call in (lambda: running.tags("train"), lambda: running.load_checkpoint("train", "good")):
+        with pytest.raises(IntegrityError, match="record of tags"):
+            call()

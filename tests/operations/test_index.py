@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from checkpoint_manager import ArgumentError, CheckpointManager, LocationError, StorageError
+from checkpoint_manager._format import index as sealed_index
 from checkpoint_manager._store import index as index_module
 from checkpoint_manager.backends.postgres import connections
 from checkpoint_manager.backends.postgres import schema as tables
@@ -266,6 +267,23 @@ def test_an_administrator_does_not_decide_what_stands_in_the_clear(
     with CheckpointManager(postgres_url, key=KEY, index={"metadata": ["run"]}):
         assert sql("SELECT metadata_run FROM checkpoints") == [("a",)]
         assert len(sql(EVERYTHING)[0]) == 5
+
+
+def test_who_once_knew_the_key_does_not_decide_what_a_running_process_stores_in_the_clear(
+    postgres_url: str, cm: CheckpointManager, sql: Sql
+) -> None:
+    """The process learns of the rotation when it reads the choice, not only when it is asked for a stage next."""
+    cm.save_checkpoint("train", 1, metadata={"run": "a", "secret": "me"})
+    key_id, key = cm._store.keyring.active
+    with CheckpointManager(postgres_url, key=KEY) as other:
+        other.keys.rotate()
+    forged = sealed_index.encode(sealed_index.Index(1000, "a" * 32, ("metadata_secret",)))
+    record = sealed_index.RECORD.seal(key_id, key, cm._store.keyring.store_id, sealed_index.STAGE, forged)
+    sql("ALTER TABLE version ADD COLUMN metadata_secret text")
+    sql(f"UPDATE record SET stamp = gen_random_uuid(), data = decode('{record.hex()}', 'hex') WHERE name = 'index'")
+    assert numbers(cm.find(metadata={"secret": "me"})) == [("train", 1)]
+    cm.save_checkpoint("train", 2, metadata={"run": "b", "secret": "me"})
+    assert sql("SELECT metadata_secret FROM version") == [(None,), (None,)]
 
 
 def test_a_column_that_was_removed_is_made_again_when_it_is_asked_for(

@@ -77,6 +77,7 @@ class OpenIndex:
         return found
 
     def _opened(self, record: Record) -> Index:
+        self._keyring.refresh()  # whoever once knew the key may have written it after a rotation
         key = self._keyring.key(RECORD.key_of(record.data))
         if key is None:
             raise BrokenError("is sealed under a key that the keyring does not have")
