@@ -78,10 +78,13 @@ def test_it_is_short_at_each_of_many_stages(cm: CheckpointManager, store: Path, 
     assert looks == []
 
 
-def test_the_status_of_many_stages_takes_it_for_each(cm: CheckpointManager, store: Path, looks: list[str]) -> None:
+@pytest.mark.parametrize("verified", [False, True])
+def test_the_status_of_many_stages_takes_it_for_each(
+    cm: CheckpointManager, store: Path, looks: list[str], *, verified: bool
+) -> None:
     cm.save_checkpoint("test", 1)
     looks.clear()
-    found = CheckpointManager(store, key=KEY).status()
+    found = CheckpointManager(store, key=KEY).status(verified=verified)
     assert [(each.stage, each.newest and each.newest.number) for each in found] == [("test", 1), ("train", 3)]
     assert looks == []
 

@@ -78,9 +78,13 @@ def _was_there(store: Store, stage: str) -> bool:
 def _look_at(store: Store, stage: str, *, verified: bool) -> StageStatus | None:
     """Return a stage with its newest version, if it has one, or with the error of reading it; None: it was deleted."""
     try:
-        looked = None if verified or stage in store.history.tips else first_look(store, stage)
-        if looked is not None and DELETED not in looked[1].entry.metadata:
-            return StageStatus(stage, looked[1].entry.as_version(stage, looked[0]))
+        looked = None if stage in store.history.tips else first_look(store, stage)
+        if looked is not None:
+            number, (found, data, *_) = looked
+            if DELETED not in found.metadata and not (verified and found.attachments):
+                if verified:
+                    payload.form(data)  # as _verified does
+                return StageStatus(stage, found.as_version(stage, number))
         with store.session(stage) as session:
             number, entry = (_verified if verified else _read)(store, stage, session)
             if entry is None:
