@@ -812,7 +812,7 @@ def test_a_head_put_back_in_the_same_tick_of_the_clock_hides_nothing_from_a_runn
         status = look(*place, **options)
         return os.stat_result(tuple(status), {"st_ctime_ns": min(status.st_ctime_ns, tick), "st_mtime_ns": status.st_mtime_ns})
 
-    monkeypatch.setattr(os, "stat", functools.partial(coarse, os.stat))
+    monkeypatch.setattr(os, "lstat", functools.partial(coarse, os.lstat))
     monkeypatch.setattr(os, "fstat", functools.partial(coarse, os.fstat))
     become("owner")
     reader, writer = opened(), opened()

@@ -562,13 +562,13 @@ MUTANTS: list[Mutant] = [
         "the folder of what was verified is not looked at",
         "backends/local/version_file.py",
         "FileMark.holds",
-        Replace("stamp(os.stat(self.folder, follow_symlinks=False)) == self.folder_stamp", "True"),
+        Replace("stamp(os.lstat(self.folder)) == self.folder_stamp", "True"),
     ),
     Mutant(
         "the folder of what is read again is not looked at",
         "backends/local/version_file.py",
         "FileMark.read",
-        Replace("stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp", "False"),
+        Replace("stamp(os.lstat(self.folder)) != self.folder_stamp", "False"),
     ),
     Mutant(
         "the metadata of what is read again is not compared",
@@ -586,7 +586,7 @@ MUTANTS: list[Mutant] = [
         "the keyring is not looked at where a version was verified",
         "backends/local/version_file.py",
         "FileMark.holds",
-        Replace("stamp(os.stat(self.keyring, follow_symlinks=False)) == self.keyring_stamp", "True"),
+        Replace("stamp(os.lstat(self.keyring)) == self.keyring_stamp", "True"),
     ),
     Mutant(
         "the first look does not compare the version with the one that was seen",
@@ -622,7 +622,7 @@ MUTANTS: list[Mutant] = [
         "the first look does not ask which record of deletions was seen",
         "_store/last_seen.py",
         "LastSeen.recall_at_first",
-        Replace('os.stat(f"{path}.gaps", follow_symlinks=False)', 'os.stat(f"{path}.gaps.none", follow_symlinks=False)'),
+        Replace('os.lstat(f"{path}.gaps")', 'os.lstat(f"{path}.gaps.none")'),
     ),
     Mutant(
         "what was seen in a copy does not count for what was verified",
@@ -634,7 +634,7 @@ MUTANTS: list[Mutant] = [
         "a save goes on whatever has changed in the folder",
         "backends/local/backend.py",
         "LocalBackend.session_after",
-        Replace("stamp(os.stat(session.path, follow_symlinks=False)) == appended[0]", "True"),
+        Replace("stamp(os.lstat(session.path)) == appended[0]", "True"),
     ),
     Mutant(
         "a save goes on whatever was seen in a copy",
@@ -646,7 +646,7 @@ MUTANTS: list[Mutant] = [
         "a save goes on whatever has changed in the keyring",
         "backends/local/backend.py",
         "LocalBackend.session_after",
-        Replace("stamp(os.stat(self._keyring, follow_symlinks=False)) == keyring.stamp", "True"),
+        Replace("stamp(os.lstat(self._keyring)) == keyring.stamp", "True"),
     ),
     Mutant(
         "a save in turn goes on whatever has changed",
@@ -659,7 +659,7 @@ MUTANTS: list[Mutant] = [
         "backends/local/session.py",
         "LocalSession.is_in",
         Replace(
-            "state == _STATE % (*folder, *stamp(os.stat(version_name(version), dir_fd=self.folder, follow_symlinks=False)))",
+            "state == _STATE % (*folder, *stamp(os.lstat(version_name(version), dir_fd=self.folder)))",
             "state.startswith(b'%d %d %d %d %d ' % folder)",
         ),
     ),

@@ -123,7 +123,7 @@ def directory_descriptor(path: str, parent: int | None = None) -> int:
 def what_stands_at(path: str, directory: int | None = None) -> str:
     """Return the kind of file at a name, in words."""
     try:
-        return _kind(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
+        return _kind(os.lstat(path, dir_fd=directory).st_mode)
     except FileNotFoundError:
         return "something that is not a file"
 
@@ -302,7 +302,7 @@ def remove(name: str, directory: int | None = None) -> bool:
 def exists(name: str, directory: int) -> bool:
     """Return whether anything exists at this name, including a dangling link."""
     try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
         return False
     return True
@@ -338,7 +338,7 @@ def names(directory: int) -> list[str]:
 def is_directory(name: str, directory: int) -> bool:
     """Return whether a directory stands at this name."""
     try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+        return stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode)
     except FileNotFoundError:
         return False
 

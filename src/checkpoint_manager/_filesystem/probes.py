@@ -60,13 +60,13 @@ def hard_links(directory: str) -> bool:
             files.add_name(name, second, descriptor)
         except OSError:
             return False
-        return os.stat(second, dir_fd=descriptor, follow_symlinks=False).st_nlink == 2  # else it is a copy
+        return os.lstat(second, dir_fd=descriptor).st_nlink == 2  # else it is a copy
 
 
 def private_modes(directory: str) -> bool:
     """Return whether a file in this directory can be closed to other users."""
     with _temporary(directory) as (descriptor, name):
-        return stat.S_IMODE(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode) == files.FILE_MODE
+        return stat.S_IMODE(os.lstat(name, dir_fd=descriptor).st_mode) == files.FILE_MODE
 
 
 def syncs(directory: str) -> str:

@@ -355,7 +355,7 @@ class LastSeen(_Folder):
             return None
         try:
             try:
-                os.stat(f"{path}.gaps", follow_symlinks=False)
+                os.lstat(f"{path}.gaps")
             except FileNotFoundError:
                 number = os.open(path, _OPEN | NO_ATIME)
             else:
@@ -395,7 +395,7 @@ class LastSeen(_Folder):
     def _is_unchanged(self, name: str, since: Stamp) -> bool:
         kept = self._kept.get(name)
         try:  # another thread may close what is kept; whatever file has its number then is another one
-            status = os.stat(f"{self._directory}/{name}", follow_symlinks=False) if kept is None else os.fstat(kept.number)
+            status = os.lstat(f"{self._directory}/{name}") if kept is None else os.fstat(kept.number)
         except OSError as error:
             if error.errno is None:  # of the caller's signal handler
                 raise

@@ -57,7 +57,7 @@ def sizes(place: int) -> Iterator[int]:
     """Yield the lengths of the segments in the open folder of an attachment, up to the first that is missing."""
     for index in range(1_000_000):
         try:
-            yield os.stat(segment_name(index), dir_fd=place, follow_symlinks=False).st_size
+            yield os.lstat(segment_name(index), dir_fd=place).st_size
         except FileNotFoundError:
             return
 

@@ -118,7 +118,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         On a file system that gives all files to one user, a new file belongs to the same one as the keyring.
         """
         try:
-            owner = os.stat(self._keyring, follow_symlinks=False).st_uid
+            owner = os.lstat(self._keyring).st_uid
         except FileNotFoundError:
             return
         if owner == os.geteuid() or folders.owner_of_new_files(self.location) in {owner, None}:
@@ -236,21 +236,21 @@ class LocalBackend(HostLocks, LocalMaintenance):
         A durable save moves the head, unless it was killed before; a relaxed one does not.
         """
         try:
-            status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
+            status = os.lstat(f"{self.location}{os.sep}{layout.head_name(stage)}")
         except FileNotFoundError:
             return False
         is_head = (status.st_dev, status.st_ino) == found.head
         if not is_head or (session.only_appends and self._durable):
             return is_head  # the append looks: it fails where a writer that was killed, or is relaxed, had come that far
         try:
-            os.stat(layout.version_name(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
+            os.lstat(layout.version_name(found.number + 1), dir_fd=session.folder)
         except FileNotFoundError:
             if found.changed == session.changed:
                 return True
         else:
             return False
         try:
-            os.stat(pending.next_head(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
+            os.lstat(pending.next_head(found.number + 1), dir_fd=session.folder)
         except FileNotFoundError:
             return True
         return False
@@ -302,7 +302,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 os.close(history)
             try:
                 status = os.fstat(folder)
-                top = os.stat(f"{self.location}{os.sep}{folder_name}{layout.SUFFIX}", follow_symlinks=False)
+                top = os.lstat(f"{self.location}{os.sep}{folder_name}{layout.SUFFIX}")
                 names = os.listdir(folder)
                 if self._is_shared or not head.is_newest(version, names):
                     return None
@@ -398,17 +398,10 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 self._in_turn.add(stage)
             else:
                 is_unchanged = (
-                    appended is not None
-                    and appended[1].number == version
-                    and stamp(os.stat(session.path, follow_symlinks=False)) == appended[0]
+                    appended is not None and appended[1].number == version and stamp(os.lstat(session.path)) == appended[0]
                 )
                 all_known = appended is not None and appended[1].state is not None
-            if (
-                is_unchanged
-                and stamp(os.stat(self._keyring, follow_symlinks=False)) == keyring.stamp
-                and stage in self._tidied
-                and self._has_links
-            ):
+            if is_unchanged and stamp(os.lstat(self._keyring)) == keyring.stamp and stage in self._tidied and self._has_links:
                 session.lock, session.all_known = lock, all_known
                 return session
         except OSError as error:
@@ -587,7 +580,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
 
     def _is_head(self, session: LocalSession, version: int) -> bool:
         try:
-            status = os.stat(self._head(session.stage), follow_symlinks=False)
+            status = os.lstat(self._head(session.stage))
         except FileNotFoundError:
             return False
         return head.is_same(self._head(session.stage), status, version, session.folder)
@@ -659,7 +652,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         try:
             if self._is_shared and folder is None:
                 ask_again(self.location)
-            status = os.stat(place, dir_fd=folder, follow_symlinks=False)  # most stages have no such record, or an old one
+            status = os.lstat(place, dir_fd=folder)  # most stages have no such record, or an old one
             if known is not None and known.stamp == stamp(status):
                 return known
             with files.OpenFile(place, folder) as file:
@@ -712,7 +705,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                     raise RecordChangedError
                 _put_record(temporary, file_name, folder, first=expected is None)
             files.sync(folder)
-            return Record(data, stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
+            return Record(data, stamp(os.lstat(file_name, dir_fd=folder)))
 
     def _is_still(self, expected: Record | None, file_name: str, folder: int) -> bool:
         try:

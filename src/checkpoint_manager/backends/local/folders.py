@@ -66,7 +66,7 @@ def owner_of_new_files(path: str) -> int | None:
     """Return the user id that owns a new file in this directory, or None if no file can be made."""
     with passing_over_refusals(), files.open_directory(path) as folder, files.temporary(folder) as name:
         files.write_new(name, folder, [], durable=False)
-        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid
+        return os.lstat(name, dir_fd=folder).st_uid
     return None
 
 

@@ -71,18 +71,18 @@ def follow(root: str, stage: str, folder: int, known: Found, expected: int = 0) 
         return None
     start, is_head = known.number, 0
     try:
-        head = os.stat(f"{root}{os.sep}{head_name(stage)}", follow_symlinks=False)
+        head = os.lstat(f"{root}{os.sep}{head_name(stage)}")
     except FileNotFoundError:
         return None
     if expected > start and _is_link(head, expected, folder):
         start = expected
     number = start
     try:
-        version = os.stat(version_name(number), dir_fd=folder, follow_symlinks=False)
+        version = os.lstat(version_name(number), dir_fd=folder)
         while number < start + _FAR_BEHIND:
             if version.st_ino == head.st_ino and version.st_dev == head.st_dev:
                 is_head = number
-            version = os.stat(version_name(number + 1), dir_fd=folder, follow_symlinks=False)
+            version = os.lstat(version_name(number + 1), dir_fd=folder)
             number += 1
     except FileNotFoundError:
         if files.exists(pending.next_head(number + 1), folder):
@@ -98,7 +98,7 @@ def listed(root: str, stage: str, folder: int) -> tuple[Found, list[str]]:
     """Find the newest version, and the one that the head is, by listing the folder; return also the other names in it."""
     path = f"{root}{os.sep}{head_name(stage)}"
     try:
-        head = os.stat(path, follow_symlinks=False)
+        head = os.lstat(path)
     except FileNotFoundError:
         head = None
     newest, others = pending.newest(folder)
@@ -134,7 +134,7 @@ def _linked(head: os.stat_result, folder: int) -> int:
 def _is_link(head: os.stat_result, version: int, folder: int) -> bool:
     """Return whether the head and a version are one file with two names."""
     try:
-        return os.path.samestat(head, os.stat(version_name(version), dir_fd=folder, follow_symlinks=False))
+        return os.path.samestat(head, os.lstat(version_name(version), dir_fd=folder))
     except FileNotFoundError:  # deleted meanwhile, or it has its pending name only
         return False
 

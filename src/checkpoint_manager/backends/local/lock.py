@@ -191,7 +191,7 @@ class FileLock(io.IOBase):
                 _mine.locks[self._path] = weakref.ref(self)  # a signal handler that came before has replaced it by its own
                 try:
                     fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as filelock, which took it before
-                    named = os.stat(self._path, follow_symlinks=False)
+                    named = os.lstat(self._path)
                     if named.st_ino == kept.status.st_ino and named.st_dev == kept.status.st_dev:
                         return self
                 except (BlockingIOError, PermissionError, FileNotFoundError):
@@ -293,7 +293,7 @@ class FileLock(io.IOBase):
     def _is_free_of_others(self) -> bool:
         """Return whether no file of another user has the lock's name, so that the store itself can't be written to."""
         try:
-            there = os.stat(self._path, follow_symlinks=False)
+            there = os.lstat(self._path)
         except OSError:
             return True
         return stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
@@ -319,7 +319,7 @@ class FileLock(io.IOBase):
         try:
             if self._is_shared:
                 ask_again(self._folder)
-            named = os.stat(self._path, follow_symlinks=False)
+            named = os.lstat(self._path)
         except FileNotFoundError:
             return None
         return named if os.path.samestat(self._file.status, named) else None

@@ -128,7 +128,7 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
         try:
             os.link(temporary, own, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:  # a reader may have adopted it
-            if not os.path.samestat(status, os.stat(own, dir_fd=folder, follow_symlinks=False)):
+            if not os.path.samestat(status, os.lstat(own, dir_fd=folder)):
                 raise
     except BaseException:
         files.remove(name, folder)
@@ -265,7 +265,7 @@ def all_below(names: Iterable[str], folder: int, newest: int) -> tuple[str, ...]
 def has_another_name(version: str, folder: int) -> bool:
     """Return whether the file of a version has more names than its own, as the one of a process that saved no more."""
     try:
-        return os.stat(version, dir_fd=folder, follow_symlinks=False).st_nlink > 1
+        return os.lstat(version, dir_fd=folder).st_nlink > 1
     except FileNotFoundError:
         return False
 

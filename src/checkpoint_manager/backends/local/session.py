@@ -118,7 +118,7 @@ class LocalSession(Session):
                 self.close()
                 ask_again(self._root)
             if self.folder >= 0:
-                status = os.stat(self.path, follow_symlinks=False)
+                status = os.lstat(self.path)
                 if (status.st_dev, status.st_ino) == self._known:
                     self.status = status
                     self.changed = status.st_ctime_ns
@@ -198,17 +198,17 @@ class LocalSession(Session):
         if found.number != version or found.state is None:
             return None
         with passing_over_refusals():
-            status = os.stat(version_name(version), dir_fd=self.folder, follow_symlinks=False)
+            status = os.lstat(version_name(version), dir_fd=self.folder)
             if (status.st_dev, status.st_ino) == found.head and self._times.is_settled(status, now):
                 return _STATE % (*state, *stamp(status))
         return None
 
     def is_in(self, state: bytes, version: int) -> bool:
         """Return whether the folder and the version's file are in the state in which another process left them."""
-        folder = stamp(os.stat(self.path, follow_symlinks=False))
+        folder = stamp(os.lstat(self.path))
         if folder[:2] != self._known:
             return False
-        return state == _STATE % (*folder, *stamp(os.stat(version_name(version), dir_fd=self.folder, follow_symlinks=False)))
+        return state == _STATE % (*folder, *stamp(os.lstat(version_name(version), dir_fd=self.folder)))
 
     def mark(self, version: int, keyring: Record) -> FileMark | None:
         if self.read is None or self.status is None:

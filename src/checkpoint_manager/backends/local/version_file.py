@@ -54,9 +54,9 @@ class FileMark(NamedTuple):
     def holds(self) -> bool:
         try:
             return (
-                stamp(os.stat(self.keyring, follow_symlinks=False)) == self.keyring_stamp
-                and stamp(os.stat(self.folder, follow_symlinks=False)) == self.folder_stamp
-                and stamp(os.stat(self.file, follow_symlinks=False)) == self.file_stamp
+                stamp(os.lstat(self.keyring)) == self.keyring_stamp
+                and stamp(os.lstat(self.folder)) == self.folder_stamp
+                and stamp(os.lstat(self.file)) == self.file_stamp
             )
         except OSError:
             return False
@@ -66,8 +66,8 @@ class FileMark(NamedTuple):
         try:
             if (
                 size > limit
-                or stamp(os.stat(self.keyring, follow_symlinks=False)) != self.keyring_stamp
-                or stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp
+                or stamp(os.lstat(self.keyring)) != self.keyring_stamp
+                or stamp(os.lstat(self.folder)) != self.folder_stamp
             ):
                 return None
             descriptor = os.open(self.file, files.READ)
