@@ -308,7 +308,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "what is appended to a file is passed over",
         "_store/sealed_store.py",
-        "SealedStore.examine",
+        "SealedStore._whole",
         Replace(
             "file.size != sealed_format.file_length(header, entry)", "file.size < sealed_format.file_length(header, entry)"
         ),
