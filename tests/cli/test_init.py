@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -39,3 +41,28 @@ def test_it_says_whether_it_made_one(cli: Cli, tmp_path: Path, home: Path) -> No
     assert "was there already, with 0 stages" in result.err
     assert cli("init", "--json").json["made"] is False
     assert cli("init", "--store", "new", "--json").json["made"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("--key bogus", 2),
+        ("--key fd:x", 2),
+        ("--key file:a --key file:b", 2),
+        ("--index nosuch", 2),
+        ("--index status", 2),
+        ("--lock-timeout nan", 2),
+        ("surplus", 2),
+        ("--key file:missing.key", 12),
+        ("--key passphrase-file:missing.txt", 12),
+        ("--key cmd:false", 12),
+        ("--key fd:99", 12),
+    ],
+)
+@pytest.mark.parametrize("place", ["new/store", "sqlite:///new/store.db"])
+def test_what_is_wrong_about_an_option_is_told_before_anything_is_made(
+    cli: Cli, tmp_path: Path, home: Path, place: str, options: str, code: int
+) -> None:
+    result = cli("init", "--store", place, *options.split())
+    assert (result.code, result.out) == (code, "")
+    assert [*tmp_path.iterdir(), *home.iterdir()] == []

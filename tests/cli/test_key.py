@@ -110,6 +110,14 @@ def test_rotation(cli: Cli, store: Path, tmp_path: Path, passphrase: str) -> Non
     assert cli("show", "train", "--key", f"passphrase-file:{passphrase}").code == 12
 
 
+@pytest.mark.parametrize("label", ["x" * 101, "a\nb"], ids=["long", "not printable"])
+def test_no_key_file_is_made_for_a_label_that_a_slot_can_not_have(cli: Cli, store: Path, tmp_path: Path, label: str) -> None:
+    refused = cli("key", "add", f"file:{tmp_path / 'new.key'}", "--create", "--label", label)
+    assert (refused.code, refused.out) == (2, "")
+    assert "a label has at most 100 printable characters" in refused.err
+    assert not (tmp_path / "new.key").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

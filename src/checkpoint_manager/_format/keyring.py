@@ -331,9 +331,7 @@ def add_slot(
     """
     if len(unlocked.keyring.slots) >= MAX_SLOTS:
         raise CheckpointError(f"the store already has {MAX_SLOTS} key slots, which is the maximum", hint="Remove one first")
-    if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
-        message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
-        raise ArgumentError(message, hint="Choose a shorter label without control characters", argument="label")
+    check_label(label)
     # Each slot has a salt of its own: only the secret tells. This takes one Argon2 run for each passphrase slot.
     store, slots = unlocked.keyring.store, unlocked.keyring.slots
     there = next((slot for slot in slots if _opening_key(secret, slot, store) is not None), None)
@@ -342,6 +340,17 @@ def add_slot(
         raise CheckpointError(message, hint="Add another key, or remove that slot first to give it another label")
     slot, _ = new_slot(store, unlocked.keys, secret, label=label, now=now, cost=cost)
     return _resealed(unlocked._replace(keyring=unlocked.keyring._replace(slots=(*slots, slot))))
+
+
+def check_label(label: str) -> None:
+    """Raise if a slot can't have this label.
+
+    Raises:
+        ArgumentError: It is too long, or has control characters.
+    """
+    if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
+        message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
+        raise ArgumentError(message, hint="Choose a shorter label without control characters", argument="label")
 
 
 def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._format.keyring import check_label
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.group import Commands
@@ -69,6 +70,7 @@ def add(access: Access, source: Source, label: str, *, create: bool) -> None:
     if source.kind == "file" and not create and not os.path.lexists(os.path.expanduser(source.value)):
         message = f"there is no key file {printable(source.value)}"
         raise KeyUnavailableError(message, hint="Check the path, or make a new key file there with --create")
+    check_label(label)  # before a key file is made, or a passphrase is asked for
     made = "keep it in a safe place, apart from the store"
     new = create or source.kind == "prompt"
     slot = cm.keys.add(access.read_key(source, "New passphrase", new=new, created=made), label=label)
