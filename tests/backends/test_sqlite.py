@@ -219,6 +219,35 @@ def test_a_journal_that_names_a_file_outside_deletes_nothing(path: Path) -> None
     assert not journal.exists()
 
 
+@pytest.mark.parametrize("content", [b"precious", b""])
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", ""])
+def test_a_hard_link_beside_or_in_the_place_of_the_database_has_nothing_written_outside(
+    path: Path, suffix: str, content: bytes
+) -> None:
+    if suffix:
+        with opened(path) as cm:
+            cm.save_checkpoint("train", 1)
+    victim = path.with_name("victim")
+    victim.write_bytes(content)
+    planted = path.with_name(path.name + suffix)
+    planted.unlink(missing_ok=True)
+    os.link(victim, planted)
+    with pytest.raises((IntegrityError, LocationError)):
+        opened(path).save_checkpoint("train", 2)
+    assert victim.read_bytes() == content
+    planted.unlink()
+    with opened(path) as cm:
+        assert cm.save_checkpoint("train", 2).number == (2 if suffix else 1)
+
+
+def test_a_database_of_which_a_snapshot_shares_the_file_is_opened(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+    os.link(path, path.with_name("snapshot"))
+    with opened(path) as cm:
+        assert cm.load_checkpoint("train") == 1
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_database_of_another_user_is_refused(path: Path, suffix: str) -> None:

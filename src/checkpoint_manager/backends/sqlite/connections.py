@@ -20,7 +20,7 @@ from collections import deque
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.local import folders
+from checkpoint_manager.backends.local import folders, layout
 from checkpoint_manager.backends.sqlite import forks
 from checkpoint_manager.backends.sqlite.errors import patiently
 from checkpoint_manager.backends.sqlite.schema import (
@@ -167,6 +167,9 @@ class Connections:
                 if not stat.S_ISREG(status.st_mode):
                     message = f"{files.what_stands_at(path)} stands in place of the file {printable(path)}"
                     raise IntegrityError(message, hint="Move away what stands there")
+                if status.st_nlink > 1 and not (path == self._path and self._may_have_names(status)):
+                    message = f"the file {printable(path)} has another name, through which what is written to it would be found"
+                    raise IntegrityError(message, hint="Move it away, then verify the store")
                 if status.st_uid != os.geteuid():
                     me, other = permissions.user_name(os.geteuid()), permissions.user_name(status.st_uid)
                     message = (
@@ -174,6 +177,14 @@ class Connections:
                     )
                     hint = f"Run this as {other}, or give the database and the files beside it to {me}"
                     raise StorageError(message, hint=hint, errno=errno.EPERM, filename=path)
+
+    def _may_have_names(self, database: os.stat_result) -> bool:
+        """Return whether the database may have another name: it is shared with a snapshot, or is only being made."""
+        if database.st_size:
+            return True
+        with files.open_directory(os.path.dirname(self._path)) as folder, files.entries(folder) as entries:
+            names = {each.name for each in entries if each.inode() == database.st_ino}
+        return any(map(layout.is_temporary, names)) or os.lstat(self._path).st_nlink == 1  # it is made by now
 
     def _refuse_super_journal(self) -> None:
         """Refuse a journal that names a super-journal, which none of ours does: SQLite would delete the file of that name."""
