@@ -41,6 +41,19 @@ def test_managers_keep_few_folders_open_and_none_after_their_end(tmp_path: Path)
     assert open_below(tmp_path) == []
 
 
+def test_few_versions_that_are_loaded_again_and_again_stay_open_and_none_that_is_deleted(tmp_path: Path) -> None:
+    with CheckpointManager(tmp_path / "store", key=bytes(32)) as cm:
+        for number in range(40):
+            cm.save_checkpoint(f"stage {number}", number)
+        for _ in range(4):
+            assert [cm.load_checkpoint(f"stage {number}") for number in range(40)] == [*range(40)]
+        assert sum(path.endswith(".checkpoint") for path in open_below(tmp_path)) <= 16
+        cm.save_checkpoint("stage 39", 40)
+        cm.delete_versions("stage 39", [1])
+        assert not any("(deleted)" in path for path in open_below(tmp_path))
+    assert open_below(tmp_path) == []
+
+
 def test_a_child_has_none_of_its_parents_folders_open(tmp_path: Path) -> None:
     cm = CheckpointManager(tmp_path / "store", key=bytes(32), durability="relaxed")
     cm.save_checkpoint("train", 1)

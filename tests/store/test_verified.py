@@ -273,6 +273,23 @@ def test_what_a_caller_does_to_the_metadata_stays_with_the_caller(cm: Checkpoint
         metadata["tags"].append("b")
 
 
+def test_a_version_that_is_loaded_again_and_again_is_opened_once(
+    cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cm.load_checkpoint("train")
+    if has_fine_times(store):
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "open")
+            assert cm.load_checkpoint("train") == {"loss": 1}
+    cm.keys.rotate()
+    assert [cm.load_checkpoint("train") for _ in range(3)] == [{"loss": 1}] * 3
+    cm.save_checkpoint("train", {"loss": 0})
+    assert [cm.load_checkpoint("train") for _ in range(3)] == [{"loss": 0}] * 3
+    newest(store, 3).write_bytes(newest(store, 2).read_bytes())
+    with pytest.raises(IntegrityError):
+        cm.load_checkpoint("train")
+
+
 def test_a_large_version_is_read_again(store: Path) -> None:
     cm = CheckpointManager(store, key=KEY)
     text = "x" * 300_000

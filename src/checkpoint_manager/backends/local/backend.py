@@ -45,7 +45,7 @@ from checkpoint_manager.backends.local.host_locks import HostLocks
 from checkpoint_manager.backends.local.maintenance import LocalMaintenance
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
-from checkpoint_manager.backends.local.version_file import FileMark, VersionFile
+from checkpoint_manager.backends.local.version_file import FileMark, KeptFile, VersionFile
 from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -99,6 +99,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         self._found: dict[str, Found] = {}
         self._sessions: Kept[LocalSession] = Kept()
         self._kept_locks: Kept[LockFile] = Kept()
+        self._kept_files: Kept[KeptFile] = Kept()
         self._tidied: set[str | None] = set()  # without temporary files of a killed writer
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
         self._changes: dict[str, int] = {}  # how often someone else has changed the folder of a stage
@@ -145,7 +146,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
 
     def session(self, stage: str | None, lock: object = None) -> LocalSession:
         session = self._sessions.pop(stage or "", None) or LocalSession(
-            self.location, stage or "", self._sessions, self._times, is_shared=self._is_shared
+            self.location, stage or "", self._sessions, self._kept_files, self._times, is_shared=self._is_shared
         )
         session.lock = lock
         return session
@@ -330,7 +331,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         if is_settled and self._times.is_settled(found, began):
             path = f"{self._history}{os.sep}{folder_name}"
             stamps = keyring.stamp, stamp(status), stamp(found)
-            mark = FileMark._make((began, self._keyring, path, f"{path}{os.sep}{name}", *stamps))
+            mark = FileMark._make((began, self._keyring, path, f"{path}{os.sep}{name}", *stamps, self._kept_files))
         return content, mark
 
     def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
@@ -563,6 +564,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         self.flush(stage, session=session)
         if session.folder < 0:
             return
+        self._kept_files.pop(session.path, None)  # its bytes would stay as long as it is open
         with as_our_errors("delete versions of", self._history, stage):
             if session.found is not None and session.found.number and not self._is_head(session, session.found.number):
                 with contextlib.suppress(IsADirectoryError):  # that is not a head, and nobody takes it for one
@@ -731,6 +733,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
     def close(self) -> None:
         self._sessions.close()
         self._kept_locks.close()
+        self._kept_files.close()
 
 
 def _put_record(temporary: str, name: str, directory: int, *, first: bool) -> None:

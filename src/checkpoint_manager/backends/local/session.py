@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._filesystem.descriptors import Kept
     from checkpoint_manager._filesystem.file_times import FileTimes, Stamp
     from checkpoint_manager.backends.base import Record
-    from checkpoint_manager.backends.local.version_file import VersionFile
+    from checkpoint_manager.backends.local.version_file import KeptFile, VersionFile
 
 
 _STATE = b"%d %d %d %d %d %d %d %d %d %d"
@@ -60,6 +60,7 @@ class LocalSession(Session):
         root: The store's directory.
         stage: The stage; empty: the store's records, which have no folder.
         kept: Where the session is kept after its end.
+        kept_files: Where a version's file is kept once it was read again.
         times: Those of the file system.
         is_shared: Whether other hosts write to the directory (:mod:`.shared`): then nothing that is open is relied on.
 
@@ -81,7 +82,16 @@ class LocalSession(Session):
             or the version is not durable.
     """
 
-    def __init__(self, root: str, stage: str, kept: Kept[LocalSession], times: FileTimes, *, is_shared: bool = False) -> None:
+    def __init__(
+        self,
+        root: str,
+        stage: str,
+        kept: Kept[LocalSession],
+        kept_files: Kept[KeptFile],
+        times: FileTimes,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self.stage = stage
         self.lock: object = None
         self.folder = -1
@@ -96,6 +106,7 @@ class LocalSession(Session):
         self.all_known = False
         self.path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
+        self._kept_files = kept_files
         self._times = times
         self._root = root
         self._is_shared = is_shared
@@ -217,7 +228,9 @@ class LocalSession(Session):
         if file.place[2] != version or not settled(self.status, self.began) or not settled(file.status, self.began):
             return None
         paths = f"{self._root}{os.sep}{KEYRING}", self.path, f"{self.path}{os.sep}{name}"
-        return FileMark(self.began, *paths, cast("Stamp", keyring.stamp), stamp(self.status), stamp(file.status))
+        return FileMark(
+            self.began, *paths, cast("Stamp", keyring.stamp), stamp(self.status), stamp(file.status), self._kept_files
+        )
 
     def make(self) -> None:
         """Make the folder, and open it; errors as the operating system reports them."""

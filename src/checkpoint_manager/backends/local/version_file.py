@@ -6,12 +6,18 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.descriptors import Descriptor, make_room
 from checkpoint_manager._filesystem.file_times import stamp
 from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
+    from checkpoint_manager._filesystem.descriptors import Kept
     from checkpoint_manager._filesystem.file_times import Stamp
+
+
+_MOST_KEPT = 16
+"""How many files are kept open: more would take the place of folders and lines, which each operation needs."""
 
 
 class VersionFile(files.OpenFile):
@@ -36,11 +42,31 @@ class VersionFile(files.OpenFile):
             raise
 
 
+class KeptFile(Descriptor):
+    """The file of a version that was read again, kept open.
+
+    Args:
+        path: Its path.
+
+    Attributes:
+        stamp: What it was when it was opened.
+
+    Raises:
+        OSError: As the operating system reports it.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(os.open(path, files.READ))
+        self.stamp = stamp(os.fstat(self.number))
+        make_room()
+
+
 class FileMark(NamedTuple):
     """The times of a version's file, of its stage's folder and of the keyring.
 
     See :class:`~checkpoint_manager.backends.base.Mark`. A link in the middle of a path could only lead to the same file and
-    the same folder, since these are compared.
+    the same folder, since these are compared. While the folder is the same, so is the file at the version's name: once it
+    was read again, it is kept open.
     """
 
     taken: int
@@ -50,6 +76,8 @@ class FileMark(NamedTuple):
     keyring_stamp: Stamp
     folder_stamp: Stamp
     file_stamp: Stamp
+    kept: Kept[KeptFile]
+    """The files that were read again, by their stages' folders."""
 
     def holds(self) -> bool:
         try:
@@ -70,10 +98,13 @@ class FileMark(NamedTuple):
                 or stamp(os.lstat(self.folder)) != self.folder_stamp
             ):
                 return None
-            descriptor = os.open(self.file, files.READ)
-            try:
-                return os.read(descriptor, size + 1)  # one more would show that something was appended
-            finally:
-                os.close(descriptor)
+            file = self.kept.pop(self.folder, None)
+            if file is None or file.stamp != self.file_stamp:  # that of another version
+                file = KeptFile(self.file)
+                if len(self.kept) >= _MOST_KEPT:
+                    self.kept.close_one()
+            content = os.pread(file.number, size + 1, 0)  # one more would show that something was appended
+            self.kept[self.folder] = file
         except OSError:
             return None
+        return content
