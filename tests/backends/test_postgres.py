@@ -674,6 +674,34 @@ def test_an_interruption_ends_a_wait_and_leaves_no_lock(backend: Backend, postgr
         pass
 
 
+def test_an_interruption_as_a_connection_is_given_back_leaves_no_lock_and_no_connection(
+    backend: Backend, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its traceback may be kept for long."""
+    backend.append("train", 1, lambda: [b"x"])
+    end = connections.Use.__exit__
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(connections.Use, "__exit__", end)
+        raise KeyboardInterrupt
+
+    kept: list[object] = []
+    for _ in range(2):
+        monkeypatch.setattr(connections.Use, "__exit__", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught, backend.lock("train", 5):
+            pass
+        kept.append(caught)
+        with held_elsewhere(postgres_url, "train"):
+            pass
+        monkeypatch.setattr(connections.Use, "__exit__", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            backend.versions("train")
+        kept.append(caught)
+        with backend.lock("train", 5):
+            pass
+    assert sessions(postgres_url) == 1
+
+
 def test_a_signal_handler_may_save_while_its_thread_waits(postgres_url: str) -> None:
     saved: list[int] = []
     with opened(postgres_url, lock_timeout=0.5) as cm:

@@ -161,6 +161,12 @@ class Link:
             self.user = weakref.ref(user)
             return True
 
+    def end_use(self) -> None:
+        """End the use, and close the connection if that is in the middle of something, which the server undoes."""
+        if not self.is_usable and not self.is_inherited:
+            self.connection.close()
+        self.give_back()
+
     def give_back(self) -> None:
         """End the use."""
         self.user = None
@@ -249,6 +255,11 @@ class Connections:
                 link.give_back()
             raise
         return found
+
+    def used_by(self, use: Use) -> list[Link]:
+        """Return the connections of this thread that this use has."""
+        links: list[Link] = self._mine.__dict__.get("links", [])
+        return [link for link in links if link.user is not None and link.user() is use]
 
     def _open(self) -> Link:
         link = Link(self._connect())
@@ -367,9 +378,12 @@ class Use:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         link, self._link = self._link, None
         if link is not None:
-            if not link.is_usable and not link.is_inherited:
-                link.connection.close()  # in the middle of something: the server undoes it
-            link.give_back()
+            link.end_use()
+
+    def abandon(self) -> None:
+        """Give back what an interruption kept the block from giving back: the error's traceback keeps this use alive."""
+        for link in self._connections.used_by(self):
+            link.end_use()
 
 
 def is_passing(error: psycopg.Error) -> bool:

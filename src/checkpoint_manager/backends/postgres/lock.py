@@ -96,8 +96,9 @@ class AdvisoryLock:
         patience = Patience(deadline - time.monotonic())
         while True:
             left = deadline - time.monotonic()
+            use = self._statements.connections.use()
             try:
-                with self._statements.connections.use() as link:
+                with use as link:
                     if link.locks.get(self._key, self) is not self:  # the server would let the same session in twice
                         raise self._timed_out("this thread would wait for itself")
                     self._link = link
@@ -109,6 +110,9 @@ class AdvisoryLock:
                 if self._link is not None:  # the next attempt takes it, and not also who finds that the connection was lost
                     self._link.locks.pop(self._key, None)
                     self._link = None
+            except BaseException:
+                use.abandon()
+                raise
             else:
                 raise self._timed_out()
             self._go_on_after(failure, left, patience)

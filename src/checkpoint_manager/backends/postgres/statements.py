@@ -55,12 +55,16 @@ class Statements:
         has_looked_again = False
         while True:
             has_begun = False
+            use = self.connections.use()
             try:
-                with self.connections.use() as link:
+                with use as link:
                     has_begun = True
                     return work(link)
             except psycopg.Error as error:
                 failure = error
+            except BaseException:
+                use.abandon()
+                raise
             if has_begun and once and is_passing(failure):
                 raise UnknownOutcomeError from failure
             if failure.sqlstate in NO_TABLES and has_begun and not has_looked_again and self.connections.forget_tables():
