@@ -702,6 +702,29 @@ def test_an_interruption_as_a_connection_is_given_back_leaves_no_lock_and_no_con
     assert sessions(postgres_url) == 1
 
 
+def test_an_interruption_of_a_release_leaves_no_lock(
+    backend: Backend, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+    execute = connections.Connection.execute
+
+    def interrupted(connection: connections.Connection, query: Any, *args: Any, **options: Any) -> Any:
+        if "pg_advisory_unlock" in query:
+            monkeypatch.setattr(connections.Connection, "execute", execute)
+            raise KeyboardInterrupt
+        return execute(connection, query, *args, **options)
+
+    with backend.lock("other", 5):
+        monkeypatch.setattr(connections.Connection, "execute", interrupted)
+        with pytest.raises(KeyboardInterrupt), backend.lock("train", 5):
+            pass
+        with held_elsewhere(postgres_url, "train"):
+            pass
+        assert backend.versions("other") == []
+        with pytest.raises(LockTimeoutError), held_elsewhere(postgres_url, "other"):  # it was taken again
+            pass
+
+
 def test_a_signal_handler_may_save_while_its_thread_waits(postgres_url: str) -> None:
     saved: list[int] = []
     with opened(postgres_url, lock_timeout=0.5) as cm:

@@ -180,7 +180,11 @@ class Link:
                 return
             try:
                 with contextlib.suppress(psycopg.Error):  # a lost connection holds no lock
-                    self.connection.execute("SELECT pg_advisory_unlock($1)", (self.unlocks.popleft(),))
+                    self.connection.execute("SELECT pg_advisory_unlock($1)", (self.unlocks[0],))
+                self.unlocks.popleft()
+            except BaseException:  # of a signal handler, and nobody may come to release it later
+                self.connection.close()
+                raise
             finally:
                 self.user = None
 
