@@ -496,9 +496,9 @@ def test_a_bundle_where_the_working_directory_is_gone_is_an_error_of_ours(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(StorageError, match=r"can't write the bundle: all\.bundle: No such file"):
+    with pytest.raises(StorageError, match=r"can't write the bundle: all\.bundle: the working directory is gone"):
         here.export_bundle("all.bundle", key=KEY)
-    with pytest.raises(StorageError, match=r"can't read the bundle: all\.bundle: No such file"):
+    with pytest.raises(StorageError, match=r"can't read the bundle: all\.bundle: the working directory is gone"):
         here.import_bundle("all.bundle", key=KEY)
 
 
