@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 DATA = {"rows": ["x" * 10] * 70}
 MOST = {
-    "save_checkpoint": (35, 13, 7),
-    "load_checkpoint": (13, 8, 6),
-    "has_checkpoint": (6, 5, 4),
+    "save_checkpoint": (40, 15, 7),
+    "load_checkpoint": (18, 9, 7),
+    "has_checkpoint": (10, 6, 6),
     "save_checkpoint after a change": (95, 18, 12),
-    "load_checkpoint after a change": (75, 18, 12),
-    "has_checkpoint after a change": (72, 17, 11),
+    "load_checkpoint after a change": (81, 19, 12),
+    "has_checkpoint after a change": (78, 18, 11),
 }
 """How many calls, modules and levels it takes at most to save, load or ask about a small checkpoint."""
 
