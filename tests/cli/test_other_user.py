@@ -94,6 +94,47 @@ def test_a_version_that_can_not_be_read_is_named_by_its_path(cli: Cli, place: Pa
     assert f"{version}: Permission denied" in result.err
 
 
+@pytest.mark.parametrize(
+    ("closed", "mode", "command", "named"),
+    [
+        ("history/train/gaps", 0, "show train", "history/train/gaps"),
+        ("history/train/tags", 0, "tag train@3 best", "history/train/tags"),
+        ("history/train", 0, "show train", "history/train"),
+        ("history/train", 0o500, "save train -", "history/train/."),
+        ("history/train", 0o500, "tag train@3 best", "history/train/."),
+        ("history", 0o500, "save new -", "history/new"),
+        ("history", 0, "show train", "history"),
+        (".locks/train.lock", 0, "save train -", ".locks/train.lock"),
+        (".locks", 0, "save train -", ".locks"),
+        ("keyring.json", 0, "show train", "keyring.json"),
+    ],
+)
+def test_what_is_closed_to_this_user_is_named_by_its_path_and_what_to_do(
+    cli: Cli, place: Path, closed: str, mode: int, command: str, named: str
+) -> None:
+    (place / "one.json").write_text("1")
+    words = command.replace(" -", f" {place}/one.json").split()
+    cm = CheckpointManager(place / "checkpoints")
+    for number in (2, 3):
+        cm.save_checkpoint("train", number)
+    cm.tag("train", 1, "good")
+    cm.delete_versions("train", [2])
+    (place / "elsewhere").mkdir()
+    CheckpointManager(place / "elsewhere").save_checkpoint("train", 1)
+    cli(*words, "--store", f"{place}/elsewhere")  # loads what the command needs
+    place.chmod(0o777)
+    store = place / "checkpoints"
+    for path in (store, *store.rglob("*")):
+        os.chown(path, OTHER, OTHER)
+    (store / closed).chmod(mode)
+    with acting_as(OTHER):
+        result = cli(*words)
+    (store / closed).chmod(0o700)
+    assert (result.code, result.out) == (20, "")
+    assert f": {store}/{named}" in result.err
+    assert result.err.endswith(": Permission denied. Give this user access to it, or choose another directory\n")
+
+
 def test_a_version_that_can_not_be_read_hides_no_other_one(cli: Cli, place: Path) -> None:
     for number in (2, 3):
         CheckpointManager(place / "checkpoints").save_checkpoint("train", number)

@@ -181,7 +181,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 return self.versions(stage, session=own)
         if session.folder < 0:
             return []
-        with as_our_errors("list the versions of", self._history, stage):
+        with as_our_errors("list the versions of", session.path, stage):
             found = sorted(pending.numbers(session.folder))
             if not found or len(found) == found[-1]:
                 return found
@@ -214,7 +214,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                 changed, (number, durable, link, _, named, known) = session.changed if is_settled else 0, found
                 found = Found._make((number, durable, link, changed, named, state or known))
         except OSError as error:
-            translate(error, "find the newest version of", self._history, stage)
+            translate(error, "find the newest version of", session.path, stage)
             raise
         session.found = self._found[stage] = found
         return Newest(found.number, found.durable == found.number)
@@ -278,7 +278,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         if stage not in self._tidied:
             if not isinstance(session, LocalSession) or session.others is None:
                 return None
-            with as_our_errors("look through", self._history, stage):
+            with as_our_errors("look through", session.path, stage):
                 left = pending.all_below(session.others, session.folder, found.number)
         return None if left is None else folder_note.encode(folder_note.Note(found, left))
 
@@ -351,7 +351,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         except (OSError, files.NotAFileError) as error:
             translate(error, "read", session.path, stage, version)
             raise
-        file.place = (self._history, stage, version)
+        file.place = (session.path, stage, version)
         session.read = name, file
         return file
 
@@ -383,7 +383,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         except FileExistsError:
             raise VersionTakenError from None
         except (OSError, files.NotAFileError) as error:
-            translate(error, "write", self._history, stage, version)
+            translate(error, "write", session.path, stage, version)
             raise
 
     def session_after(
@@ -433,7 +433,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
                     raise
                 _, durable, head_file, *_ = self._put_head(temporary, status, stage, version, folder)
         except pending.LeftBehindError:
-            with as_our_errors("write", self._history, stage, version):
+            with as_our_errors("write", session.path, stage, version):
                 if pending.newest(folder)[0] < version:  # what a killed writer left was torn
                     with contextlib.suppress(IsADirectoryError):  # planted at a name that can be known before
                         files.remove(temporary, folder)
@@ -445,7 +445,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             if isinstance(error, OSError) and error.errno in files.NO_HARD_LINKS:
                 self._has_links = False
                 return False
-            translate(error, "write", self._history, stage, version)
+            translate(error, "write", session.path, stage, version)
             raise
         session.found = self._found[stage] = session.remember_append(version, durable, head_file)
         self._tidied.add(stage)
@@ -529,7 +529,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             return
         found = session.found
         assert found is not None  # noqa: S101  # for the type checker
-        with as_our_errors("make durable", self._history, stage, found.number):
+        with as_our_errors("make durable", session.path, stage, found.number):
             self._sync_versions(found, session.folder)
         session.found = self._found[stage] = found._replace(durable=found.number, named=found.number)
 
@@ -542,7 +542,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         found, folder, name = session.found, session.folder, layout.version_name(version)
         if folder < 0:
             raise VersionAbsentError
-        with as_our_errors("replace", self._history, stage, version):
+        with as_our_errors("replace", session.path, stage, version):
             if not files.exists(name, folder):
                 raise VersionAbsentError
             if version > self._retired.get(stage, 0):
@@ -565,7 +565,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
         if session.folder < 0:
             return
         self._kept_files.pop(session.path, None)  # its bytes would stay as long as it is open
-        with as_our_errors("delete versions of", self._history, stage):
+        with as_our_errors("delete versions of", session.path, stage):
             if session.found is not None and session.found.number and not self._is_head(session, session.found.number):
                 with contextlib.suppress(IsADirectoryError):  # that is not a head, and nobody takes it for one
                     self._set_head(session, session.found.number)  # a process that remembers an older version sees the change
@@ -590,7 +590,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
     # Attachments
 
     def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
-        with self.session(stage) as session, as_our_errors("attach to", self._history, stage):
+        with self.session(stage) as session, as_our_errors("attach to", session.path, stage):
             if session.folder < 0:
                 session.make()
             if index == 0:
@@ -600,7 +600,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
 
     @contextlib.contextmanager
     def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
-        with self.session(stage) as session, as_our_errors("read an attachment of", self._history, stage):
+        with self.session(stage) as session, as_our_errors("read an attachment of", session.path, stage):
             try:
                 if session.folder < 0:
                     raise VersionAbsentError
@@ -608,12 +608,12 @@ class LocalBackend(HostLocks, LocalMaintenance):
                     file = VersionFile(attachments.segment_name(index), place)
             except FileNotFoundError:
                 raise VersionAbsentError from None
-        file.place = (self._history, stage, None)
+        file.place = (session.path, stage, None)
         with file:
             yield file
 
     def segment_sizes(self, stage: str, attachment: str) -> list[int]:
-        with self.session(stage) as session, as_our_errors("read an attachment of", self._history, stage):
+        with self.session(stage) as session, as_our_errors("read an attachment of", session.path, stage):
             if session.folder < 0:
                 return []
             with contextlib.suppress(FileNotFoundError), attachments.opened(session.folder, attachment) as place:
@@ -621,7 +621,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             return []
 
     def attachments(self, stage: str) -> list[str]:
-        with self.session(stage) as session, as_our_errors("list the attachments of", self._history, stage):
+        with self.session(stage) as session, as_our_errors("list the attachments of", session.path, stage):
             if session.folder < 0:
                 return []
             with contextlib.suppress(FileNotFoundError):
@@ -629,7 +629,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             return []
 
     def delete_attachments(self, stage: str, ids: Iterable[str]) -> None:
-        with self.session(stage) as session, as_our_errors("delete attachments of", self._history, stage):
+        with self.session(stage) as session, as_our_errors("delete attachments of", session.path, stage):
             if session.folder >= 0:
                 with contextlib.suppress(FileNotFoundError):
                     attachments.delete(session.folder, ids)
@@ -665,12 +665,9 @@ class LocalBackend(HostLocks, LocalMaintenance):
         except FileNotFoundError:
             return None
         except (OSError, files.NotAFileError) as error:
-            translate(
-                error,
-                f"read the {name} of" if stage else "read the keyring",
-                self._keyring if stage is None else self._history,
-                stage,
-            )
+            if isinstance(session, LocalSession) and stage is not None:
+                translate(error, f"read the {name} of", session.path, stage)
+            translate(error, "read the keyring", self._keyring)
             raise
 
     def write_record(
@@ -722,7 +719,7 @@ class LocalBackend(HostLocks, LocalMaintenance):
             with as_our_errors("write the keyring", self.location), files.open_directory(self.location) as folder:
                 yield folder
         elif isinstance(session, LocalSession):
-            with as_our_errors("write a record of", self._history, stage):
+            with as_our_errors("write a record of", session.path, stage):
                 if session.folder < 0:
                     session.make()
                 yield session.folder

@@ -117,7 +117,7 @@ class LocalMaintenance(Backend, Maintenance):
                 self.put_back(stage, version, session=own)
             return
         head_file = self._head(stage)
-        with as_our_errors(f"copy {printable(head_file)} to", self._history, stage, version):
+        with as_our_errors(f"copy {printable(head_file)} to", session.path, stage, version):
             if session.folder < 0:
                 session.make()
             folders.name_stage_directory(stage, session.folder)
@@ -135,7 +135,7 @@ class LocalMaintenance(Backend, Maintenance):
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         names = {layout.version_name(each) if isinstance(each, int) else str(each): each for each in what}
         self._found.pop(stage, None)
-        with self.session(stage) as session, as_our_errors("set aside", self._history, stage):
+        with self.session(stage) as session, as_our_errors("set aside", session.path, stage):
             if session.folder < 0:
                 return {}
             pending.retire(session.folder)

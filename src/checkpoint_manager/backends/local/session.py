@@ -237,8 +237,13 @@ class LocalSession(Session):
         history, name = os.path.split(self.path)
         files.make_directory(history)
         with files.open_directory(history) as parent:
-            files.make_directory(name, parent)
-            self._open(name, parent)
+            try:
+                files.make_directory(name, parent)
+                self._open(name, parent)
+            except OSError as error:
+                if is_refusal(error):
+                    error.filename = self.path  # the name alone would be taken for one in the folder
+                raise
 
     def close(self) -> None:
         """Close the folder."""
