@@ -237,6 +237,18 @@ def test_a_link_in_the_middle_of_the_path_leads_a_running_process_nowhere(opened
     assert not (outside.parent / "history" / "train" / f"{number + 1:012d}.checkpoint").exists()
 
 
+def test_a_link_in_the_place_of_the_directory_leads_a_running_process_nowhere(
+    opened: Opened, store: Path, outside: Path
+) -> None:
+    cm = opened()
+    cm.load_checkpoint("train")
+    plant("link to a directory", store, outside)
+    for call in (lambda: cm.save_checkpoint("train", 5), cm.keys.rotate, lambda: cm.clear_checkpoint("train")):
+        with pytest.raises(CheckpointError):
+            call()
+    assert os.listdir(outside.parent) == ["file"]
+
+
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "directory"])
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_planted_at_the_temporary_name(

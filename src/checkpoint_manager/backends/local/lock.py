@@ -266,7 +266,9 @@ class FileLock(io.IOBase):
             try:
                 folder = os.open(self._folder, files.DIRECTORY)
             except FileNotFoundError:
-                files.make_directory(self._folder)
+                root, name = os.path.split(self._folder)
+                with files.open_directory(root) as place:  # of a running process: a link in its place leads elsewhere
+                    files.make_directory(name, place)
                 folder = os.open(self._folder, files.DIRECTORY)
             try:
                 flags = _FLAGS if self._kept is None else _KEPT_FLAGS
@@ -279,6 +281,8 @@ class FileLock(io.IOBase):
                 except OSError as error:  # as files.close, without the call
                     if error.errno is None:
                         raise
+        except files.NotAFileError as other:
+            raise self._unusable(f"{other} stands in place of the directory of its folder") from None
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK} and error.filename == self._folder:
                 raise self._unusable(f"{files.what_stands_at(self._folder)} stands in place of its folder") from None
