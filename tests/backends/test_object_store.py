@@ -236,6 +236,14 @@ class TestServers:
         told = f"can't read from s3://b/p: the server answered {code}: So it is"
         assert (caught.value.message, caught.value.hint, caught.value.errno) == (told, hint, errno_)
 
+    def test_a_refused_listing_is_told_as_a_missing_right(self) -> None:
+        """To obstore, it is an error of any kind."""
+        with pytest.raises(
+            StorageError, match=r"^can't read the keyring of s3://b/p: .*that they have the right to read"
+        ) as caught:
+            calls.translate(GenericError("403 Forbidden: <Code>AccessDenied</Code>"), "read the keyring of", "s3://b/p")
+        assert caught.value.errno == errno.EACCES
+
     def test_a_code_in_the_name_of_a_stage_is_not_what_the_server_says(self) -> None:
         with pytest.raises(StorageError, match="that they have the right to read"):
             calls.translate(PermissionDeniedError("lacks a right for path history/ExpiredToken/1"), "read from", "s3://b/p")

@@ -84,6 +84,7 @@ _REFUSALS = {
     "UnauthenticatedError": (errno.EACCES, _WRONG_CREDENTIALS),
 }
 _REFUSALS_BY_CODE = {
+    "AccessDenied": _REFUSALS["PermissionDeniedError"],
     "SignatureDoesNotMatch": (errno.EACCES, _WRONG_CREDENTIALS),
     "InvalidAccessKeyId": (errno.EACCES, _WRONG_CREDENTIALS),
     "AuthenticationFailed": (errno.EACCES, _WRONG_CREDENTIALS),
@@ -187,7 +188,7 @@ def translate(error: BaseException, action: str, where: str, stage: str | None =
         number = errno.EIO  # not known to be refused
     if stage is not None:
         action = f"{action} stage {printable(stage)} in"
-    elif not action.endswith((" from", " to")):
+    elif not action.endswith((" from", " to", " of")):
         action = f"{action} in"
     message = f"can't {action} {where}: {printable(first)}"
     raise StorageError(message, hint=hint, errno=number, filename=where, stage=stage) from None
