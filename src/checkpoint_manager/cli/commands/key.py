@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager._format.keyring import check_label
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.group import Commands
@@ -70,6 +69,8 @@ def add(access: Access, source: Source, label: str, *, create: bool) -> None:
     if source.kind == "file" and not create and not os.path.lexists(os.path.expanduser(source.value)):
         message = f"there is no key file {printable(source.value)}"
         raise KeyUnavailableError(message, hint="Check the path, or make a new key file there with --create")
+    from checkpoint_manager._format.keyring import check_label  # noqa: PLC0415  # --help does without cryptography
+
     check_label(label)  # before a key file is made, or a passphrase is asked for
     made = "keep it in a safe place, apart from the store"
     new = create or source.kind == "prompt"
