@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import itertools
@@ -254,6 +255,24 @@ class TestServers:
         for act in (lambda: CheckpointManager(server.url(), key=KEY), cm.stages):
             with pytest.raises(StorageError, match=r"knows no such place\. Check the endpoint and the bucket in the URL"):
                 act()
+
+    @pytest.mark.parametrize("status", ["304 Not Modified", "404 Not Found", "409 Conflict", "412 Precondition Failed"])
+    def test_an_answer_to_another_request_is_an_error_of_ours(self, cm: CheckpointManager, server: Moto, status: str) -> None:
+        """A proxy in between, or a policy that forbids a deletion, may answer any request so."""
+        cm.save_checkpoint("train", 1)
+        acts: list[Callable[[], object]] = [
+            cm.stages,
+            lambda: cm.load_checkpoint("train"),
+            lambda: cm.save_checkpoint("train", 2),
+            lambda: cm.tag("train", 1, "good"),
+            lambda: cm.delete_stage("train"),
+        ]
+        for method, act in itertools.product(("GET", "HEAD", "PUT", "POST", "DELETE"), acts):
+            server.fault = lambda asked, _, method=method: status if asked == method else ""  # type: ignore[misc]
+            with contextlib.suppress(CheckpointError):
+                act()
+        server.fault = None
+        assert cm.verify().ok
 
     def test_a_call_leaves_no_reference_cycle(self, cm: CheckpointManager) -> None:
         for number in range(2):

@@ -459,8 +459,9 @@ class ObjectStoreBackend(Backend, Maintenance):
         return record
 
     def _finish_record(self, pending: PendingRecord, action: str, stage: str | None) -> Record | None:
+        answers = () if pending.remembered is None else (NotModifiedError,)
         try:
-            found = self._objects.finish_get(pending.answer, action, stage)
+            found = self._objects.finish_get(pending.answer, action, stage, answers=answers)
         except NotModifiedError:
             return pending.remembered
         return None if found is None else Record(found.data, tuple(found.stamp.items()))

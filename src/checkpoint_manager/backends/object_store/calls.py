@@ -44,8 +44,8 @@ class TooLargeError(Exception):
         self.size = size
 
 
-ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, PreconditionError, TooLargeError)
-"""What the callers of this module handle: the server did what it was asked for."""
+_ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, PreconditionError, TooLargeError)
+"""What may be the answer to a request: the server did what it was asked for."""
 _LONGEST_END = 1.0
 """How long the end of the process waits for requests under way, in seconds."""
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
@@ -115,7 +115,7 @@ class Pending(Generic[T]):
         """Make the call; in a thread of its own."""
         try:
             self._answer.put((True, self._call()))
-        except (*ANSWERS, BaseError) as error:
+        except (*_ANSWERS, BaseError) as error:
             self._answer.put((False, error.with_traceback(None)))  # it would lead to this object, and so back to the error
         except BaseException as error:  # noqa: BLE001  # whoever waits gets it
             self._answer.put((False, error))
@@ -194,14 +194,12 @@ def translate(error: BaseException, action: str, where: str, stage: str | None =
     raise StorageError(message, hint=hint, errno=number, filename=where, stage=stage) from None
 
 
-def is_to_be_translated(error: BaseException, *, may_be_absent: bool) -> bool:
-    """Return whether a call failed with what only obstore or the server says.
+def is_answer(error: BaseException, answers: tuple[type[Exception], ...]) -> bool:
+    """Return whether a call failed with one of the answers to it. That there is no such bucket is none."""
+    return isinstance(error, answers) and not any(each in str(error) for each in _MISSING_BUCKETS)
 
-    Args:
-        error: How it failed.
-        may_be_absent: That there is no such object is an answer.
-    """
-    if isinstance(error, FileNotFoundError):
-        return not may_be_absent or any(each in str(error) for each in _MISSING_BUCKETS)
+
+def is_to_be_translated(error: BaseException) -> bool:
+    """Return whether a call failed with what only obstore or the server says."""
     is_panic = type(error).__name__ == "PanicException"  # of obstore, which does not export it
-    return is_panic or (isinstance(error, Exception) and not isinstance(error, (*ANSWERS, StorageError, MemoryError)))
+    return is_panic or (isinstance(error, Exception) and not isinstance(error, (StorageError, MemoryError)))

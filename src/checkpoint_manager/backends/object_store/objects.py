@@ -18,10 +18,13 @@ from checkpoint_manager.backends.object_store import calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
+    from typing import TypeAlias
 
     from obstore import GetOptions
 
     from checkpoint_manager.backends.object_store.place import Place
+
+    _Answers: TypeAlias = tuple[type[Exception], ...]
 
 T = TypeVar("T")
 
@@ -29,6 +32,8 @@ PAGE = 1000
 """How many objects one request lists."""
 AT_ONCE = 4
 """How many objects are read or written at once."""
+HAS_CHANGED = (PreconditionError, FileNotFoundError)
+"""How a server answers a change on condition that it refuses."""
 _ANY_SIZE = 1 << 62
 
 
@@ -64,26 +69,27 @@ class Objects:
         self.quotes_tags = True
         self.patience = patience
 
-    def call(self, request: Callable[[], T], action: str, stage: str | None = None, *, may_be_absent: bool = False) -> T:
-        """Return what a request returns, or raise one of :data:`calls.ANSWERS` or an error of this library.
+    def call(self, request: Callable[[], T], action: str, stage: str | None = None, *, answers: _Answers = ()) -> T:
+        """Return what a request returns, or raise one of the answers or an error of this library.
 
         Args:
             request: Makes the request.
             action: What is done, for messages.
             stage: The stage, for messages.
-            may_be_absent: A FileNotFoundError is an answer. Otherwise, it is an error: the server may have no buckets.
+            answers: The errors of obstore with which the server answers this request as it should. From any other, a server
+                that is out of order may be told: one that has no buckets knows no object, either.
         """
-        return self.finish(calls.start(request), action, stage, may_be_absent=may_be_absent)
+        return self.finish(calls.start(request), action, stage, answers=answers)
 
-    def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None, *, may_be_absent: bool = False) -> T:
+    def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None, *, answers: _Answers = ()) -> T:
         """Wait for a request that was started; as :meth:`call`."""
         is_done, answer = pending.wait(max(self.patience, base.LEAST_ANSWER_SECONDS))
         if is_done:
             return cast("T", answer)
-        if calls.is_to_be_translated(answer, may_be_absent=may_be_absent):
-            calls.translate(answer, action, self.location, stage)
-        if isinstance(answer, calls.ANSWERS):
+        if calls.is_answer(answer, answers):
             raise type(answer)(*answer.args)  # a new one: the traceback of the one that ``pending`` keeps would lead back to it
+        if calls.is_to_be_translated(answer):
+            calls.translate(answer, action, self.location, stage)
         raise answer
 
     def start_get(
@@ -120,10 +126,12 @@ class Objects:
 
         return calls.start(get)
 
-    def finish_get(self, pending: calls.Pending[Stamped], action: str, stage: str | None = None) -> Stamped | None:
-        """Return the object, or None if there is none."""
+    def finish_get(
+        self, pending: calls.Pending[Stamped], action: str, stage: str | None = None, *, answers: _Answers = ()
+    ) -> Stamped | None:
+        """Return the object, or None if there is none; raises a TooLargeError, or one of the further answers."""
         try:
-            return self.finish(pending, action, stage, may_be_absent=True)
+            return self.finish(pending, action, stage, answers=(FileNotFoundError, calls.TooLargeError, *answers))
         except FileNotFoundError:
             return None
 
@@ -149,7 +157,9 @@ class Objects:
     def create(self, key: str, data: bytes, stage: str | None = None) -> dict[str, str] | None:
         """Write an object unless there is one, and return its stamp; None: there is one."""
         try:
-            return _stamp(self.call(partial(self.store.put, key, data, mode="create"), "write to", stage))
+            return _stamp(
+                self.call(partial(self.store.put, key, data, mode="create"), "write to", stage, answers=(AlreadyExistsError,))
+            )
         except AlreadyExistsError:
             return self._stamp_of_own(key, data)
 
@@ -157,8 +167,8 @@ class Objects:
         """Write an object that has not changed since, and return its stamp; None: it has, or is gone."""
         expected: Any = stamp if self.quotes_tags else stamp | {"e_tag": stamp.get("e_tag", "").strip('"')}
         try:
-            return _stamp(self.call(partial(self.store.put, key, data, mode=expected), "write to", may_be_absent=True))
-        except (PreconditionError, FileNotFoundError):
+            return _stamp(self.call(partial(self.store.put, key, data, mode=expected), "write to", answers=HAS_CHANGED))
+        except HAS_CHANGED:
             return self._stamp_of_own(key, data)
 
     def _stamp_of_own(self, key: str, data: bytes) -> dict[str, str] | None:
@@ -168,7 +178,7 @@ class Objects:
 
     def copy(self, key: str, other: str, action: str, stage: str | None = None) -> None:
         """Copy an object; raises a FileNotFoundError if there is none."""
-        self.call(partial(self.store.copy, key, other), action, stage, may_be_absent=True)
+        self.call(partial(self.store.copy, key, other), action, stage, answers=(FileNotFoundError,))
 
     def remove(self, key: str) -> None:
         """Delete an object, if there is one."""
@@ -179,11 +189,11 @@ class Objects:
         if not keys:
             return
         try:
-            self.call(partial(self.store.delete, keys), action, stage, may_be_absent=True)
+            self.call(partial(self.store.delete, keys), action, stage, answers=(FileNotFoundError,))
         except FileNotFoundError:  # a server that tells of it stops at the first
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
-                    self.call(partial(self.store.delete, key), action, stage, may_be_absent=True)
+                    self.call(partial(self.store.delete, key), action, stage, answers=(FileNotFoundError,))
 
     def listed(self, prefix: str, action: str, stage: str | None = None, *, after: str = "") -> Iterator[tuple[str, int]]:
         """Yield the name, without the prefix, and the size of each object below a prefix, by name."""

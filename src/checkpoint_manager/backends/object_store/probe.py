@@ -13,8 +13,9 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError
 
+from checkpoint_manager.backends.object_store.objects import HAS_CHANGED
 from checkpoint_manager.errors import StorageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _is_quoted(objects: Objects, name: str) -> bool:
     put = partial(objects.store.put, key)  # the conditions as they are sent
     stamp = {field: value for field, value in objects.call(partial(put, b"1", mode="create"), "write to").items() if value}
     try:
-        objects.call(partial(put, b"2", mode="create"), "write to")
+        objects.call(partial(put, b"2", mode="create"), "write to", answers=(AlreadyExistsError,))
     except AlreadyExistsError:
         pass
     else:
@@ -73,12 +74,12 @@ def _is_quoted(objects: Objects, name: str) -> bool:
     for is_quoted in (True, False):
         now = stamp if is_quoted else stamp | {"e_tag": str(stamp.get("e_tag", "")).strip('"')}
         try:
-            objects.call(partial(put, b"3", mode=now), "write to", may_be_absent=True)
-        except (PreconditionError, FileNotFoundError):
+            objects.call(partial(put, b"3", mode=now), "write to", answers=HAS_CHANGED)
+        except HAS_CHANGED:
             continue
         try:
-            objects.call(partial(put, b"4", mode=now), "write to", may_be_absent=True)
-        except (PreconditionError, FileNotFoundError):
+            objects.call(partial(put, b"4", mode=now), "write to", answers=HAS_CHANGED)
+        except HAS_CHANGED:
             return is_quoted
         raise _refusal(location, "replaces an object that has changed (it ignores If-Match)")
     raise _refusal(location, "never replaces an object on condition (it does not know If-Match)")
