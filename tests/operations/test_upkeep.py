@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
+import numpy as np
 import platformdirs
 import pytest
 
@@ -447,6 +448,30 @@ class TestRollback:
             fresh.load_checkpoint("train", 3)
         assert fresh.save_checkpoint("train", 6).number == 6
         assert fresh.accept_rollback() == []
+
+    def test_accepting_keeps_the_attachments_and_the_arrays_of_what_is_the_newest(
+        self, cm: CheckpointManager, store: Path
+    ) -> None:
+        cm.save_checkpoint("train", np.arange(9999), attachments={"log": b"epoch 5"})
+        cm.save_checkpoint("train", 6)
+        self.roll_back(store, 6)
+        fresh = CheckpointManager(store, key=KEY)
+        fresh.accept_rollback()
+        found = fresh.get_checkpoint("train")
+        assert (found.version.number, found.version.restored_from) == (7, 5)
+        assert (found.data.sum(), found.attachments["log"].read()) == (sum(range(9999)), b"epoch 5")
+        assert fresh.verify().ok
+
+    def test_a_newest_version_that_has_lost_an_attachment_is_followed_by_a_cleared_one(
+        self, cm: CheckpointManager, store: Path
+    ) -> None:
+        cm.save_checkpoint("train", 5, attachments={"log": b"epoch 5"})
+        cm.save_checkpoint("train", 6)
+        self.roll_back(store, 6)
+        shutil.rmtree(store / "history" / "train" / "attachments")
+        fresh = CheckpointManager(store, key=KEY)
+        assert [version.status for version in fresh.accept_rollback()] == ["cleared"]
+        assert (fresh.has_checkpoint("train"), fresh.load_checkpoint("train", 5)) == (False, 5)
 
     def test_a_stage_that_is_gone_becomes_a_cleared_one(self, cm: CheckpointManager, store: Path) -> None:
         self.roll_back(store, 1, 2, 3, 4)

@@ -9,12 +9,14 @@ top of the record and writes above them (see :mod:`checkpoint_manager._store.his
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._store import attachments
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.listing import missing_ranges
 from checkpoint_manager._store.waits import Waits
@@ -153,13 +155,12 @@ def _id_after(store: Store, stage: str, number: int, gaps: Gaps, session: Sessio
 
 def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion | None, used: int, session: Session) -> Version:
     store.flush(stage, session)
-    try:
+    draft, before = Draft(b"null", {}, "cleared"), None
+    with contextlib.suppress(IntegrityError, VersionAbsentError):
         entry, data = store.load(stage, number, session)
-        draft = Draft(bytes(data), entry.metadata, entry.status, restored_from=number)
-        before: str | None = entry.id
-    except (IntegrityError, VersionAbsentError):
-        draft = Draft(b"null", {}, "cleared")
-        before = None
+        before = entry.id
+        attachments.check_there(store, stage, entry.attachments)
+        draft = Draft(bytes(data), entry.metadata, entry.status, restored_from=number, attachments=entry.attachments)
     last_id = seen.id if seen is not None and seen.version == used else None
 
     def change() -> Gap | None:
