@@ -600,6 +600,22 @@ class TestRollback:
         assert "was rolled back" in caplog.text
         assert lenient.save_checkpoint("train", 5).number == 5
 
+    @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+    def test_a_deleted_version_put_back_without_its_attachments_is_only_warned_of(
+        self, cm: CheckpointManager, store: Path, *, used: bool
+    ) -> None:
+        cm.save_checkpoint("train", 5, attachments={"log": b"epoch 5"})
+        lenient = CheckpointManager(store, key=KEY, on_rollback="warn")
+        if used:
+            assert lenient.has_checkpoint("train")
+        kept = path_of(store, 5).read_bytes()
+        cm.save_checkpoint("train", 6)
+        cm.delete_versions("train", [5])
+        self.roll_back(store, 6)
+        path_of(store, 5).write_bytes(kept)
+        assert not lenient.has_checkpoint("train")
+        assert [str(each.error).partition(" in ")[0] for each in lenient.status(verified=True)] == ["version 5 of stage train"]
+
     def test_another_version_of_the_same_number_warned_of(
         self, cm: CheckpointManager, store: Path, home: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -241,7 +241,7 @@ def _has_its_attachments(store: Store, stage: str, version: int, entry: Entry) -
     for each in entry.attachments:
         attachments = load(_ATTACHMENTS)
         if not attachments.is_there(store, stage, each):
-            if attachments.was_deleted(store, stage, version):  # since it was opened: a newer one is there
+            if attachments.was_replaced(store, stage, version):  # since it was opened
                 return is_completed(store, stage)
             where = f"version {version} of stage {printable(stage)} in {store.backend.location}"
             _LOG.error("%s has lost %s: put it back, or run the stage again", where, attachments.described(each))

@@ -118,7 +118,7 @@ def _verified(store: Store, stage: str, session: Session | None = None) -> tuple
     payload.form(loaded.data)  # as JSON: the codecs that its values may need are those of another program
     for each in loaded.entry.attachments:
         if not attachments.is_there(store, stage, each):
-            if attachments.was_deleted(store, stage, loaded.version):  # since it was opened: a newer one is there
+            if attachments.was_replaced(store, stage, loaded.version):  # since it was opened
                 return _verified(store, stage)
             where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
             message = f"{where} has lost {attachments.described(each)}"

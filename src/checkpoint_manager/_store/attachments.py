@@ -91,6 +91,14 @@ def was_deleted(store: Store, stage: str, version: int) -> bool:
     return False
 
 
+def was_replaced(store: Store, stage: str, version: int) -> bool:
+    """Return whether the newest version that was opened is deleted by now, and another one is the newest.
+
+    After a rollback that was only warned of, a deleted version may be the newest one that is there.
+    """
+    return was_deleted(store, stage, version) and store.history.look(stage).number > version
+
+
 def _absent(store: Store, stage: str, version: int, where: str) -> CheckpointError:
     if was_deleted(store, stage, version):
         return store.history.absent(stage, version, version)
