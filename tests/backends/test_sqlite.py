@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import stat
@@ -238,6 +239,28 @@ def test_a_hard_link_beside_or_in_the_place_of_the_database_has_nothing_written_
     planted.unlink()
     with opened(path) as cm:
         assert cm.save_checkpoint("train", 2).number == (2 if suffix else 1)
+
+
+def test_a_log_that_a_snapshot_shares_is_kept_where_the_hint_is_followed(path: Path, tmp_path: Path) -> None:
+    """A process that was killed leaves a log, which alone holds what was saved last."""
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+    left, log, snapshot = tmp_path / "left.db", tmp_path / "left.db-wal", tmp_path / "snapshot"
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 2)
+        shutil.copy(path, left)
+        shutil.copy(f"{path}-wal", log)
+    os.link(log, snapshot)
+    kept = snapshot.read_bytes()
+    with pytest.raises(IntegrityError, match="another name") as caught:
+        opened(left)
+    assert "Replace it with a copy" in str(caught.value.hint)
+    shutil.copy(log, tmp_path / "copy")
+    (tmp_path / "copy").replace(log)
+    with opened(left) as cm:
+        assert cm.load_checkpoint("train") == 2
+        cm.save_checkpoint("train", 3)
+    assert snapshot.read_bytes() == kept
 
 
 def test_a_database_of_which_a_snapshot_shares_the_file_is_opened(path: Path) -> None:

@@ -169,7 +169,8 @@ class Connections:
                     raise IntegrityError(message, hint="Move away what stands there")
                 if status.st_nlink > 1 and not (path == self._path and self._may_have_names(status)):
                     message = f"the file {printable(path)} has another name, through which what is written to it would be found"
-                    raise IntegrityError(message, hint="Move it away, then verify the store")
+                    hint = "Replace it with a copy of itself, which has no other name, while no program uses the database"
+                    raise IntegrityError(message, hint=hint)  # to move it away may lose what is only in the log
                 if status.st_uid != os.geteuid():
                     me, other = permissions.user_name(os.geteuid()), permissions.user_name(status.st_uid)
                     message = (
