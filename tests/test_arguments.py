@@ -12,6 +12,7 @@ from checkpoint_manager import (
     ArgumentError,
     CheckpointError,
     CheckpointManager,
+    IntegrityError,
     KeyFile,
     Keys,
     KeyUnavailableError,
@@ -269,7 +270,11 @@ class TestLocations:
         CheckpointManager(tmp_path / "inner", key=KEY).save_checkpoint("train", 1)
         CheckpointManager(tmp_path / "store", key=KEY).save_checkpoint("train", 1)
         (tmp_path / "inner").rename(tmp_path / "store" / "history" / "inner")
-        assert CheckpointManager(tmp_path / "store" / "history" / "inner", key=KEY).load_checkpoint("train") == 1
+        inner = tmp_path / "store" / "history" / "inner"
+        assert CheckpointManager(inner, key=KEY).load_checkpoint("train") == 1
+        (inner / "keyring.json").unlink()
+        with pytest.raises(IntegrityError, match="is gone, but there are checkpoints"):
+            CheckpointManager(inner, key=KEY)
 
     def test_the_home_directory_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

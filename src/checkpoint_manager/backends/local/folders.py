@@ -30,10 +30,10 @@ def make_store_directory(path: str) -> None:
     """Make the store's directory and its missing parents. Until it holds a keyring, make their names durable, too.
 
     Raises:
-        LocationError: It holds no keyring, and lies in a folder of another store, where it would count as damage.
+        LocationError: It holds no store, and lies in a folder of another store, where it would count as damage.
     """
     is_begun = os.path.lexists(os.path.join(path, layout.KEYRING))
-    if not is_begun:
+    if not is_begun and not os.path.lexists(os.path.join(path, layout.HISTORY)):  # of a store whose keyring is gone
         _refuse_inside_of_a_store(path)
     missing: list[str] = []
     here = path
