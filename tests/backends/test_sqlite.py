@@ -220,7 +220,7 @@ def test_a_journal_that_names_a_file_outside_deletes_nothing(path: Path) -> None
     assert not journal.exists()
 
 
-@pytest.mark.parametrize("content", [b"precious", b""])
+@pytest.mark.parametrize("content", [b"precious", b"1", b""])
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", ""])
 def test_a_hard_link_beside_or_in_the_place_of_the_database_has_nothing_written_outside(
     path: Path, suffix: str, content: bytes

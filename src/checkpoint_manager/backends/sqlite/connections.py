@@ -181,7 +181,7 @@ class Connections:
 
     def _may_have_names(self, database: os.stat_result) -> bool:
         """Return whether the database may have another name: it is shared with a snapshot, or is only being made."""
-        if database.st_size:
+        if database.st_size > 1:  # SQLite takes a file of one byte for an empty one
             return True
         with files.open_directory(os.path.dirname(self._path)) as folder, files.entries(folder) as entries:
             names = {each.name for each in entries if each.inode() == database.st_ino}
