@@ -19,7 +19,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -239,6 +239,29 @@ def test_a_hard_link_beside_or_in_the_place_of_the_database_has_nothing_written_
     planted.unlink()
     with opened(path) as cm:
         assert cm.save_checkpoint("train", 2).number == (2 if suffix else 1)
+
+
+@pytest.mark.parametrize("call", ["stat", "lstat"])
+def test_what_a_signal_handler_raises_while_the_file_is_looked_at_passes_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+        if call == "lstat":  # of a connection that is to be opened
+            cm._store.backend.close()
+        look = getattr(os, call)
+
+        def interrupted(looked_at: Any, **options: Any) -> os.stat_result:
+            if os.fspath(looked_at) == str(path):
+                monkeypatch.undo()
+                raise TimeoutError("the caller's")
+            found: os.stat_result = look(looked_at, **options)
+            return found
+
+        monkeypatch.setattr(os, call, interrupted)
+        with pytest.raises(TimeoutError, match="the caller's"):
+            cm.load_checkpoint("train")
+        assert cm.load_checkpoint("train") == 1
 
 
 def test_a_log_that_a_snapshot_shares_is_kept_where_the_hint_is_followed(path: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
 from checkpoint_manager._filesystem import file_times
 from checkpoint_manager._operations import load
-from checkpoint_manager.backends.local import LocalBackend, head
+from checkpoint_manager.backends.local import LocalBackend, head, version_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -354,3 +354,17 @@ def test_what_is_expected_decides_nothing(cm: CheckpointManager, store: Path, ex
     with backend.session("train") as session:
         session.expect(expected)
         assert backend.newest("train", session=session).number == 5
+
+
+@pytest.mark.parametrize("use", [CheckpointManager.has_checkpoint, CheckpointManager.load_checkpoint], ids=["has", "load"])
+def test_what_a_signal_handler_raises_while_it_is_found_unchanged_passes_as_it_is(
+    cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, use: Callable[[CheckpointManager, str], object]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise TimeoutError("the caller's")
+
+    monkeypatch.setattr(version_file, "stamp", interrupted)
+    with pytest.raises(TimeoutError, match="the caller's"):
+        use(cm, "train")
+    monkeypatch.undo()
+    assert use(cm, "train") in (True, {"loss": 1})

@@ -296,11 +296,10 @@ class FileLock(io.IOBase):
 
     def _is_free_of_others(self) -> bool:
         """Return whether no file of another user has the lock's name, so that the store itself can't be written to."""
-        try:
+        with passing_over_refusals():
             there = os.lstat(self._path)
-        except OSError:
-            return True
-        return stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
+            return stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
+        return True
 
     def _wait(self, deadline: float) -> None:
         started = time.monotonic()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.descriptors import Descriptor, make_room
 from checkpoint_manager._filesystem.file_times import stamp
-from checkpoint_manager._filesystem.os_errors import translate
+from checkpoint_manager._filesystem.os_errors import is_refusal, translate
 from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class FileMark(NamedTuple):
                 and stamp(os.lstat(self.folder)) == self.folder_stamp
                 and stamp(os.lstat(self.file)) == self.file_stamp
             )
-        except OSError:
+        except OSError as error:
+            if not is_refusal(error):  # of the caller's signal handler
+                raise
             return False
 
     def read(self, limit: int) -> bytes | None:
@@ -105,6 +107,8 @@ class FileMark(NamedTuple):
                     self.kept.close_one()
             content = os.pread(file.number, size + 1, 0)  # one more would show that something was appended
             self.kept[self.folder] = file
-        except OSError:
+        except OSError as error:
+            if not is_refusal(error):
+                raise
             return None
         return content

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 
 from checkpoint_manager._filesystem import files, permissions
-from checkpoint_manager._filesystem.os_errors import as_our_errors
+from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.local import folders, layout
 from checkpoint_manager.backends.sqlite import forks
@@ -58,7 +58,9 @@ class Opened:
         """Return whether this process opened it, and the same file still stands at the path."""
         try:
             status = os.stat(path)
-        except OSError:  # to open it again tells why
+        except OSError as error:  # to open it again tells why
+            if not is_refusal(error):  # of the caller's signal handler
+                raise
             return False
         is_open = self._process == os.getpid() and not self.connection.is_closed
         return is_open and self._file == (status.st_dev, status.st_ino)
@@ -246,7 +248,9 @@ def _holds_something(path: str) -> bool:
     """Return whether there is a file that is not empty, or something else for :meth:`Connections.open` to refuse."""
     try:
         status = os.lstat(path)
-    except OSError:
+    except OSError as error:
+        if not is_refusal(error):
+            raise
         return False
     return status.st_size > 0 or not stat.S_ISREG(status.st_mode)
 
