@@ -30,6 +30,8 @@ _REQUEST_SECONDS = 30
 _CONNECT_SECONDS = 5
 _RETRY_SECONDS = 60
 """For how long obstore tries a request again, unless its caller waits for less."""
+_MORE_SECONDS = 1
+"""How much longer than its caller a request waits, so that it is the caller who gives up: obstore does not tell why it did."""
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "s3": ("endpoint", "region", "profile"),
     "gs": ("endpoint",),
@@ -143,13 +145,13 @@ def _is_private(endpoint: str) -> bool:
 def _of_requests(endpoint: str, answer_seconds: float) -> dict[str, Any]:
     """Return the settings of requests: how long each may take, and how often it is tried again."""
     client: ClientConfig = {
-        "timeout": timedelta(seconds=min(_REQUEST_SECONDS, answer_seconds)),
+        "timeout": timedelta(seconds=min(_REQUEST_SECONDS, answer_seconds + _MORE_SECONDS)),
         "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
         "allow_http": endpoint.startswith("http://"),
     }
     retry: RetryConfig = {
         "max_retries": 10,
-        "retry_timeout": timedelta(seconds=min(_RETRY_SECONDS, answer_seconds)),
+        "retry_timeout": timedelta(seconds=min(_RETRY_SECONDS, answer_seconds + _MORE_SECONDS)),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
     }
     return {"client_options": client, "retry_config": retry}
