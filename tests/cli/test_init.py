@@ -56,7 +56,7 @@ def test_it_says_whether_it_made_one(cli: Cli, tmp_path: Path, home: Path) -> No
         ("--key file:missing.key", 12),
         ("--key passphrase-file:missing.txt", 12),
         ("--key cmd:false", 12),
-        ("--key fd:99", 12),
+        ("--key fd:987654", 12),
     ],
 )
 @pytest.mark.parametrize("place", ["new/store", "sqlite:///new/store.db"])
