@@ -312,3 +312,16 @@ def test_a_version_that_was_saved_behind_the_lock_since_the_look_is_not_deleted(
     with pytest.raises(CheckpointNotFoundError):
         cm.delete_versions("train", [2])
     assert CheckpointManager(tmp_path / "store", key=KEY).load_checkpoint("train") == 2
+
+
+@pytest.mark.parametrize("has_looked", [False, True])
+def test_a_first_version_that_is_saved_after_a_session_began_is_not_taken_for_one_that_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, has_looked: bool
+) -> None:
+    reader, writer = (CheckpointManager(tmp_path / "store", key=bytes(32)) for _ in range(2))
+    if has_looked:
+        assert not reader.has_checkpoint("train")
+    with reader._store.session("train") as session:
+        writer.save_checkpoint("train", 1)
+        assert reader._store.history.look("train", session).number == 1
+    assert "put back" not in caplog.text

@@ -195,6 +195,8 @@ class LocalBackend(HostLocks, LocalMaintenance):
         if not isinstance(session, LocalSession):
             with self.session(stage) as own:
                 return self.newest(stage, exact=exact, session=own)
+        if session.folder < 0 and exact:
+            session.__enter__()  # another writer may have made the folder since
         if session.folder < 0:
             session.found = head.NOTHING
             return Newest(0, durable=True)
