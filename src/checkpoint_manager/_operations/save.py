@@ -152,7 +152,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     """Append a version if nothing has changed since this process appended the last one; otherwise return None.
 
     This is a fast path: pipelines save like this most of the time. What others could have changed is compared with what it was
-    after the last save: the line that this user keeps, the folder, the keyring and the record of deletions, and the keyring
+    after the last save: the lines that this user keeps, the folder, the keyring and the record of deletions, and the keyring
     once more at the end. Any difference is left to :func:`_append_after_look`, which finds out what it means. Where another
     process of this user appended the last version and left the state of the stage with the line, it is compared with that
     state. So both must decide the same: ``tests/fast_paths`` compares them.
@@ -163,7 +163,7 @@ def _append_next(store: Store, stage: str, draft: Draft, lock: object) -> Versio
     if tip is None or tip.id is None or draft.attachments or len(draft.data) > SLICE_BYTES or store.index is not None:
         return None
     known_gaps = store.known_gaps.get(stage)
-    if known_gaps is None or not store.has_compared(stage):  # a look found their record damaged, which stops a writer
+    if known_gaps is None or not store.has_compared(stage):  # None: a look found their record damaged, which stops a writer
         return None
     left = None
     if not store.last_seen.is_still(stage, tip.version, tip.id):

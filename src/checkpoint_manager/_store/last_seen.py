@@ -397,7 +397,7 @@ class LastSeen(_Folder):
         try:  # another thread may close what is kept; whatever file has its number then is another one
             status = os.lstat(f"{self._directory}/{name}") if kept is None else os.fstat(kept.number)
         except OSError as error:
-            if error.errno is None:  # of the caller's signal handler
+            if not is_refusal(error):  # of the caller's signal handler
                 raise
             return False
         return stamp(status) == since

@@ -76,8 +76,8 @@ class Objects:
             request: Makes the request.
             action: What is done, for messages.
             stage: The stage, for messages.
-            answers: The errors of obstore with which the server answers this request as it should. From any other, a server
-                that is out of order may be told: one that has no buckets knows no object, either.
+            answers: The errors of obstore that are an answer to this request. Any other one says that something is wrong: a
+                web server, for example, says of each object that it is not there.
         """
         return self.finish(calls.start(request), action, stage, answers=answers)
 
